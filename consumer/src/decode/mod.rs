@@ -1,0 +1,419 @@
+//! From a record to a row: schemas, definitions and plans by what the record names, each asked for once.
+
+mod need;
+mod row;
+#[cfg(test)]
+mod tests;
+mod topic;
+mod wire;
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+use syncline_event::avro::decode::{Envelope, EnvelopeDecoder, KeyDecoder, recycle};
+use syncline_event::avro::frame::SchemaId;
+use syncline_event::avro::infer;
+use syncline_event::avro::value::Value;
+use syncline_event::handling::Handling;
+use syncline_event::header::Header;
+use syncline_event::operation::Operation;
+use syncline_event::table::{ReplicaIdentity, TableDefinition};
+
+pub use self::need::Need;
+use self::row::{TRUNCATED, text, write_change, write_key};
+use self::topic::{Current, Schemas, Topic};
+use self::wire::{Inline, SchemaRef, Wire};
+use crate::chunk::Record;
+use crate::coalesce::Change;
+use crate::config::{KeyColumns, SinkSettings, Truncates};
+use crate::definitions::NEWEST;
+use crate::draft::{Decode, Obstacle, Shape};
+use crate::rows::Rows;
+use crate::targets::TablePlan;
+
+/// What a lane knows about the records of its topics.
+#[derive(Default)]
+pub struct Decoders {
+    settings: Arc<SinkSettings>,
+    topics: Vec<Topic>,
+    schemas: FxHashMap<SchemaId, Arc<str>>,
+    inline: Inline,
+    /// Needs that nothing can meet, and why.
+    hopeless: FxHashMap<Need, String>,
+    envelope: Envelope<'static>,
+    key_values: Vec<Value<'static>>,
+    /// Data in another form than Avro, turned into it.
+    scratch: Vec<u8>,
+}
+
+type Asked<T> = Result<T, Obstacle<Need>>;
+
+fn bad(error: impl std::fmt::Display) -> Obstacle<Need> {
+    Obstacle::Bad(error.to_string())
+}
+
+impl Decoders {
+    /// Knows nothing yet.
+    #[must_use]
+    pub fn new(settings: Arc<SinkSettings>) -> Self {
+        Self { settings, ..Self::default() }
+    }
+
+    /// The lane's index of a topic, given when first asked.
+    pub fn topic(&mut self, name: &str) -> usize {
+        if let Some(index) = self.topics.iter().position(|topic| topic.name == name) {
+            return index;
+        }
+        self.topics.push(Topic { name: name.to_owned(), ..Topic::default() });
+        self.topics.len() - 1
+    }
+
+    /// The name of a topic.
+    #[must_use]
+    pub fn name(&self, topic: usize) -> &str {
+        &self.topics[topic].name
+    }
+
+    /// A definition that is known.
+    #[must_use]
+    pub fn definition(&self, topic: usize, number: u32) -> Option<&Arc<TableDefinition>> {
+        self.topics[topic].definitions.get(&number)
+    }
+
+    /// The source's name of the topic's table, by the newest definition that is known.
+    #[must_use]
+    pub fn table_name(&self, topic: usize) -> Option<String> {
+        let newest = self.topics[topic].definitions.values().max_by_key(|definition| definition.number)?;
+        Some(newest.qualified_name())
+    }
+
+    /// The target's schema and table for a topic.
+    #[must_use]
+    pub fn target_table(&self, topic: usize) -> (String, String) {
+        self.settings.table_of(&self.topics[topic].name)
+    }
+
+    /// The latest commit time at the source among the topic's decoded records, in microseconds since 1970.
+    #[must_use]
+    pub fn source_time_us(&self, topic: usize) -> i64 {
+        self.topics[topic].source_time_us
+    }
+
+    /// A schema has come.
+    pub fn add_schema(&mut self, id: SchemaId, text: Arc<str>) {
+        self.schemas.insert(id, text);
+    }
+
+    /// A definition has come; `asked` is the number that was asked for.
+    pub fn add_definition(&mut self, topic: usize, asked: u32, definition: Arc<TableDefinition>) {
+        let definition = self.settings.renamed(definition);
+        let topic = &mut self.topics[topic];
+        if asked == NEWEST {
+            topic.newest = Some(definition.number);
+        }
+        topic.definitions.insert(definition.number, definition);
+    }
+
+    /// What the target has for a topic's table has come.
+    pub fn add_described(&mut self, topic: usize, definition: Option<TableDefinition>) {
+        let topic = &mut self.topics[topic];
+        topic.described = Some(definition.map(|definition| topic.keep(definition)));
+    }
+
+    /// A plan has come.
+    pub fn add_plan(&mut self, topic: usize, plan: Arc<dyn TablePlan>) {
+        let number = plan.definition().number;
+        self.topics[topic].plans.insert(number, plan);
+    }
+
+    /// A need will never be met. Says why and what to do.
+    pub fn give_up(&mut self, need: Need, reason: String) {
+        self.hopeless.insert(need, reason);
+    }
+
+    /// Tries again what was given up: someone may have acted.
+    pub fn retry(&mut self) {
+        self.hopeless.clear();
+    }
+
+    /// Forgets how the target writes: its tables may have changed.
+    pub fn forget_plans(&mut self) {
+        for topic in &mut self.topics {
+            topic.plans.clear();
+            topic.current = None;
+            topic.described = None;
+        }
+    }
+
+    fn ask<T>(&self, need: Need) -> Asked<T> {
+        Err(self.hopeless.get(&need).map_or(Obstacle::Needs(need), |reason| Obstacle::Bad(reason.clone())))
+    }
+
+    /// The Avro text of a schema.
+    fn schema(&self, schema: SchemaRef) -> Asked<Arc<str>> {
+        match schema {
+            SchemaRef::Inline(index) => Ok(self.inline.avro(index)),
+            SchemaRef::Registry(id) => {
+                self.schemas.get(&id).map_or_else(|| self.ask(Need::Schema(id)), |text| Ok(Arc::clone(text)))
+            }
+        }
+    }
+
+    fn known(&self, topic: usize, number: u32) -> Asked<Arc<TableDefinition>> {
+        let found = self.topics[topic].definitions.get(&number);
+        found.map_or_else(|| self.ask(Need::Definition { topic, number }), |found| Ok(Arc::clone(found)))
+    }
+
+    fn planned(&self, topic: usize, definition: u32) -> Asked<Arc<dyn TablePlan>> {
+        let found = self.topics[topic].plans.get(&definition);
+        found.map_or_else(|| self.ask(Need::Plan { topic, definition }), |found| Ok(Arc::clone(found)))
+    }
+
+    /// The definition of a marker.
+    fn marked(&mut self, topic: usize, number: u32) -> Asked<u32> {
+        let number = match number {
+            NEWEST => match self.topics[topic].newest {
+                Some(newest) => newest,
+                None => return self.ask(Need::Definition { topic, number: NEWEST }),
+            },
+            number => number,
+        };
+        self.known(topic, number)?;
+        self.planned(topic, number)?;
+        // Asked for anew at the next marker: there may be a newer one by then.
+        self.topics[topic].newest = None;
+        Ok(number)
+    }
+
+    /// The definition that the schemas of a record without our header come to.
+    fn inferred(&mut self, topic: usize, schemas: Schemas) -> Asked<u32> {
+        self.topics[topic].last = Some(schemas);
+        if let Some(number) = self.topics[topic].inferred.get(&schemas) {
+            return Ok(*number);
+        }
+        let key = schemas.0.map(|key| self.schema(key)).transpose()?;
+        let value = self.schema(schemas.1)?;
+        let name = &self.topics[topic].name;
+        let key = match &self.settings.key {
+            KeyColumns::OfKey => infer::Key::Schema(key.as_deref()),
+            KeyColumns::Named(fields) => infer::Key::Fields(fields),
+        };
+        let (schema, table) = self.settings.table_of(name);
+        let mut definition = infer::definition_of(name, &schema, &table, key, &value).map_err(bad)?;
+        self.settings.keep_fields(&mut definition).map_err(bad)?;
+        let topic = &mut self.topics[topic];
+        let number = topic.keep(definition);
+        topic.inferred.insert(schemas, number);
+        Ok(number)
+    }
+
+    fn envelope_decoder(&mut self, topic: usize, schema: SchemaRef, definition: u32) -> Asked<()> {
+        let current = self.topics[topic].current.as_ref();
+        if current.is_some_and(|current| current.schema == schema && current.definition == definition) {
+            return Ok(());
+        }
+        let table = self.known(topic, definition)?;
+        let plan = self.planned(topic, definition)?;
+        let decoder = match self.topics[topic].envelopes.get(&(schema, definition)) {
+            Some(decoder) => Arc::clone(decoder),
+            None => {
+                let text = self.schema(schema)?;
+                let compiled = Arc::new(EnvelopeDecoder::compile(&text, &table).map_err(bad)?);
+                self.topics[topic].envelopes.insert((schema, definition), Arc::clone(&compiled));
+                compiled
+            }
+        };
+        self.topics[topic].current = Some(Current { schema, definition, decoder, plan });
+        Ok(())
+    }
+
+    fn key_decoder(&mut self, topic: usize, schema: SchemaRef, definition: u32) -> Asked<()> {
+        let table = self.known(topic, definition)?;
+        self.planned(topic, definition)?;
+        if self.topics[topic].keys.contains_key(&(schema, definition)) {
+            return Ok(());
+        }
+        let text = self.schema(schema)?;
+        let compiled = KeyDecoder::compile(&text, &table).map_err(bad)?;
+        self.topics[topic].keys.insert((schema, definition), Arc::new(compiled));
+        Ok(())
+    }
+
+    fn key_of<'a>(&mut self, topic: usize, record: &Record<'a>) -> Result<Wire<'a>, String> {
+        let named = record.named.map_err(|error| error.to_string())?.key;
+        self.inline.take_apart(record.key, named, &mut self.topics[topic].key_hint)
+    }
+
+    fn value_of<'a>(&mut self, topic: usize, record: &Record<'a>) -> Result<Wire<'a>, String> {
+        let named = record.named.map_err(|error| error.to_string())?.value;
+        self.inline.take_apart(record.value, named, &mut self.topics[topic].value_hint)
+    }
+
+    /// A record that our producer did not write.
+    fn foreign_shape(&mut self, topic: usize, record: &Record<'_>) -> Asked<Shape> {
+        let value = self.value_of(topic, record).map_err(Obstacle::Bad)?;
+        let value_schema = match value {
+            Wire::Null => return self.tombstone_shape(topic, record),
+            Wire::Bare => return Err(bad(BARE)),
+            Wire::Avro { schema, .. } | Wire::Json { schema, .. } => schema,
+        };
+        let key = match &self.settings.key {
+            KeyColumns::Named(_) => None,
+            KeyColumns::OfKey => match self.key_of(topic, record).map_err(Obstacle::Bad)? {
+                Wire::Null => return self.keyless_shape(topic, &value, value_schema),
+                Wire::Bare => return Err(bad(BARE)),
+                Wire::Avro { schema, .. } | Wire::Json { schema, .. } => Some(schema),
+            },
+        };
+        let definition = self.inferred(topic, (key, value_schema))?;
+        self.envelope_decoder(topic, value_schema, definition)?;
+        Ok(Shape::Row { definition })
+    }
+
+    /// A value without a key: Debezium's truncate, or a table that has no key.
+    fn keyless_shape(&mut self, topic: usize, value: &Wire<'_>, schema: SchemaRef) -> Asked<Shape> {
+        let text = self.schema(schema)?;
+        let name = self.topics[topic].name.clone();
+        let nothing = TableDefinition {
+            topic: name.clone(),
+            number: 0,
+            schema: String::new(),
+            table: String::new(),
+            columns: Vec::new(),
+            key: Vec::new(),
+            replica_identity: ReplicaIdentity::Nothing,
+            handling: Handling::default(),
+        };
+        let decoder = EnvelopeDecoder::compile(&text, &nothing).map_err(bad)?;
+        let mut envelope = Envelope::new();
+        let datum = self.inline.datum(value, &mut self.scratch).map_err(Obstacle::Bad)?;
+        decoder.decode(datum, &mut envelope).map_err(bad)?;
+        match (envelope.operation, self.settings.truncates) {
+            (Operation::Truncate, Truncates::Ignore) => Ok(Shape::Nothing),
+            (Operation::Truncate, Truncates::Stop) => Err(bad(TRUNCATED)),
+            _ => Err(bad(infer::InferError::NoKey { topic: name })),
+        }
+    }
+
+    /// A key without a value. Behind a delete it says nothing new, but it may come alone.
+    fn tombstone_shape(&mut self, topic: usize, record: &Record<'_>) -> Asked<Shape> {
+        let by_key = matches!(self.settings.key, KeyColumns::OfKey);
+        if record.key.is_none() || !by_key || !self.settings.deletes {
+            return Ok(Shape::Nothing);
+        }
+        let schema = match self.key_of(topic, record).map_err(Obstacle::Bad)? {
+            Wire::Null => return Ok(Shape::Nothing),
+            Wire::Bare => return Err(bad(BARE)),
+            Wire::Avro { schema, .. } | Wire::Json { schema, .. } => schema,
+        };
+        let definition = match (self.topics[topic].last, self.topics[topic].described) {
+            (Some(schemas), _) => self.inferred(topic, schemas)?,
+            (None, Some(Some(described))) => described,
+            // No table, no row.
+            (None, Some(None)) => return Ok(Shape::Nothing),
+            (None, None) => return self.ask(Need::Described { topic }),
+        };
+        self.key_decoder(topic, schema, definition)?;
+        Ok(Shape::Row { definition })
+    }
+
+    fn decode_tombstone(
+        &mut self,
+        topic: usize,
+        definition: u32,
+        record: &Record<'_>,
+        rows: &mut Rows,
+        key: &mut Vec<u8>,
+    ) -> Result<Option<Change>, String> {
+        let wire = self.key_of(topic, record)?;
+        let topic = &self.topics[topic];
+        let plan = topic.plans.get(&definition).expect("shape() asked for the plan first");
+        let schema = wire.schema().expect("shape() found a schema");
+        let decoder = topic.keys.get(&(schema, definition)).expect("shape() compiled the decoder first");
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut values = recycle(std::mem::take(&mut self.key_values));
+        let result = self.inline.datum(&wire, &mut scratch).and_then(|datum| {
+            decoder.decode(datum, &mut values).map_err(|error| error.to_string())?;
+            write_key(plan.as_ref(), |index, _| values.get(index), rows, key)
+        });
+        self.key_values = recycle(values);
+        self.scratch = scratch;
+        result.map(|()| Some(Change::Delete))
+    }
+}
+
+/// Why JSON data alone are not enough.
+const BARE: &str = "the record is JSON without a schema, which does not tell the types of its columns; have the connector \
+    write schemas (key.converter.schemas.enable=true, value.converter.schemas.enable=true) or Avro";
+
+impl Decode for Decoders {
+    type Need = Need;
+
+    fn shape(&mut self, topic: usize, record: &Record<'_>, header: Option<&Header>) -> Asked<Shape> {
+        let Some(header) = header else { return self.foreign_shape(topic, record) };
+        if header.barrier.is_some() {
+            let definition = self.marked(topic, header.definition)?;
+            return Ok(Shape::Row { definition });
+        }
+        match self.value_of(topic, record).map_err(Obstacle::Bad)? {
+            // Ours always follow the delete that they repeat.
+            Wire::Null => Ok(Shape::Nothing),
+            Wire::Bare => Err(bad(BARE)),
+            Wire::Avro { schema, .. } | Wire::Json { schema, .. } => {
+                self.envelope_decoder(topic, schema, header.definition)?;
+                Ok(Shape::Row { definition: header.definition })
+            }
+        }
+    }
+
+    fn plan(&self, topic: usize, definition: u32) -> Arc<dyn TablePlan> {
+        Arc::clone(self.topics[topic].plans.get(&definition).expect("shape() asked for the plan first"))
+    }
+
+    fn decode(
+        &mut self,
+        topic: usize,
+        definition: u32,
+        record: &Record<'_>,
+        header: Option<&Header>,
+        rows: &mut Rows,
+        key: &mut Vec<u8>,
+    ) -> Result<Option<Change>, String> {
+        let wire = self.value_of(topic, record)?;
+        if wire == Wire::Null {
+            return self.decode_tombstone(topic, definition, record, rows, key);
+        }
+        let topic = &mut self.topics[topic];
+        let Current { decoder, plan, .. } = topic.current.as_ref().expect("shape() compiled the decoder first");
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut envelope = std::mem::take(&mut self.envelope).recycle();
+        let result = self.inline.datum(&wire, &mut scratch).and_then(|datum| {
+            decoder.decode(datum, &mut envelope).map_err(|error| error.to_string())?;
+            match header {
+                Some(header) => envelope.apply_header(header).map_err(|error| error.to_string())?,
+                None => envelope.apply_placeholder(),
+            }
+            let change = write_change(&envelope, plan.as_ref(), &self.settings, rows, key)?;
+            // A row that an incremental snapshot has yet to bring need not be there.
+            let filling = header.is_some_and(|header| header.filling);
+            Ok(change.map(|change| if filling && change == Change::Update { Change::Fill } else { change }))
+        });
+        topic.source_time_us = topic.source_time_us.max(envelope.source_ts_us);
+        self.envelope = envelope.recycle();
+        self.scratch = scratch;
+        result
+    }
+
+    fn key_text(&mut self, topic: usize, definition: u32, record: &Record<'_>) -> Option<String> {
+        let wire = self.value_of(topic, record).ok()?;
+        let topic = &self.topics[topic];
+        let table = topic.definitions.get(&definition)?;
+        let decoder = topic.envelopes.get(&(wire.schema()?, definition))?;
+        let mut scratch = Vec::new();
+        let mut envelope = Envelope::new();
+        decoder.decode(self.inline.datum(&wire, &mut scratch).ok()?, &mut envelope).ok()?;
+        let image = if envelope.after.present { &envelope.after } else { &envelope.before };
+        let texts: Vec<String> = table.key.iter().filter_map(|column| image.values.get(*column)).map(text).collect();
+        Some(texts.join(","))
+    }
+}

@@ -1,0 +1,138 @@
+//! From decoded images to a row and its key in the target's encoding.
+
+use syncline_event::avro::decode::Envelope;
+use syncline_event::avro::value::Value;
+use syncline_event::operation::Operation;
+
+use crate::coalesce::Change;
+use crate::config::{SinkSettings, Truncates};
+use crate::rows::{CellForm, Rows};
+use crate::targets::TablePlan;
+
+/// Longest text of a key column in the bookkeeping.
+const LONGEST_KEY: usize = 100;
+
+/// A key value for people.
+pub(super) fn text(value: &Value<'_>) -> String {
+    match value {
+        Value::Integer(number)
+        | Value::Time(number)
+        | Value::Timestamp(number)
+        | Value::TimestampMillis(number)
+        | Value::Duration(number) => number.to_string(),
+        Value::Date(days) => days.to_string(),
+        Value::Boolean(truth) => truth.to_string(),
+        Value::Float32(number) => number.to_string(),
+        Value::Float64(number) => number.to_string(),
+        Value::Text(text) | Value::ZonedTimestamp(text) | Value::ZonedTime(text) | Value::SourceText(text) => {
+            text.chars().filter(|character| *character != '\0').take(LONGEST_KEY).collect()
+        }
+        Value::Null
+        | Value::Unknown
+        | Value::Bytes(_)
+        | Value::EncodedBytes(_)
+        | Value::Decimal { .. }
+        | Value::Bits { .. }
+        | Value::Point { .. }
+        | Value::Array(_) => "…".into(),
+    }
+}
+
+/// Why a truncate of Debezium's stops its partition.
+pub(super) const TRUNCATED: &str = "the source's table was truncated: a truncate without our header cannot be ordered \
+    across partitions; empty the target's table and go on behind it with `syncline resync --topic … --from …`, or have \
+    truncates passed over with target.properties: {truncate.enabled: false} (or skipped.operations=t in the connector)";
+
+/// Writes the row of a change and its key; `None` where it changes nothing here.
+pub(super) fn write_change(
+    envelope: &Envelope<'_>,
+    plan: &dyn TablePlan,
+    settings: &SinkSettings,
+    rows: &mut Rows,
+    key: &mut Vec<u8>,
+) -> Result<Option<Change>, String> {
+    match envelope.operation {
+        operation @ (Operation::Create | Operation::Read | Operation::Update) => {
+            if !envelope.after.present {
+                return Err(format!("event with op {operation} has no row after the change"));
+            }
+            let whole = write_row(plan, &envelope.after.values, rows, key)?;
+            if whole {
+                Ok(Some(Change::Upsert))
+            } else if operation == Operation::Update {
+                Ok(Some(Change::Update))
+            } else {
+                Err("a new row lacks columns that its event does not hold (its key changed while a TOASTed column did \
+                     not); run `syncline resync --source`"
+                    .into())
+            }
+        }
+        Operation::Delete if !settings.deletes => Ok(None),
+        Operation::Delete => {
+            if !envelope.before.present {
+                return Err("event with op d has no row before the change".into());
+            }
+            write_key(plan, |_, column| envelope.before.values.get(column), rows, key)?;
+            Ok(Some(Change::Delete))
+        }
+        Operation::Truncate if settings.truncates == Truncates::Ignore => Ok(None),
+        Operation::Truncate => Err(TRUNCATED.into()),
+        Operation::Message => Err("a logical message is no change of a table; leave its topic out".into()),
+    }
+}
+
+/// Writes a whole row and its key. Whether the event knows every column that the source decides.
+fn write_row(plan: &dyn TablePlan, values: &[Value<'_>], rows: &mut Rows, key: &mut Vec<u8>) -> Result<bool, String> {
+    let definition = plan.definition();
+    let mut whole = true;
+    for (index, column) in definition.columns.iter().enumerate() {
+        let value = values.get(index).unwrap_or(&Value::Unknown);
+        if *value == Value::Unknown || column.generated.is_some() {
+            whole &= column.generated.is_some();
+            rows.push(|_| Ok::<_, String>(CellForm::Unknown))?;
+        } else {
+            rows.push(|out| plan.encode(index, value, out)).map_err(|error| in_column(&column.name, &error))?;
+        }
+    }
+    for column in &definition.key {
+        append_key(plan, *column, values.get(*column), key)?;
+    }
+    Ok(whole)
+}
+
+/// Writes a row of which only the key cells are set, and the key. `value` finds a key value by its index in the key
+/// and by its column.
+pub(super) fn write_key<'v>(
+    plan: &dyn TablePlan,
+    value: impl Fn(usize, usize) -> Option<&'v Value<'v>>,
+    rows: &mut Rows,
+    key: &mut Vec<u8>,
+) -> Result<(), String> {
+    let definition = plan.definition();
+    for (index, column) in definition.columns.iter().enumerate() {
+        let found = definition.key.iter().position(|key| *key == index).and_then(|at| value(at, index));
+        match found {
+            Some(value) => {
+                rows.push(|out| plan.encode(index, value, out)).map_err(|error| in_column(&column.name, &error))?;
+            }
+            None => rows.push(|_| Ok::<_, String>(CellForm::Null))?,
+        }
+    }
+    for (index, column) in definition.key.iter().enumerate() {
+        append_key(plan, *column, value(index, *column), key)?;
+    }
+    Ok(())
+}
+
+fn append_key(plan: &dyn TablePlan, column: usize, value: Option<&Value<'_>>, key: &mut Vec<u8>) -> Result<(), String> {
+    let name = || &plan.definition().columns[column].name;
+    let missing = || in_column(name(), "a key column without a value");
+    match plan.encode_key(column, value.ok_or_else(missing)?, key).map_err(|error| in_column(name(), &error))? {
+        CellForm::Written => Ok(()),
+        CellForm::Null | CellForm::Unknown => Err(missing()),
+    }
+}
+
+fn in_column(name: &str, error: &str) -> String {
+    format!("column {name}: {error}")
+}

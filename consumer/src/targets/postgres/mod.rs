@@ -1,0 +1,109 @@
+//! PostgreSQL as a target: array statements, and progress in the same transaction.
+
+mod barriers;
+mod bind;
+mod choose;
+mod datetime;
+mod described;
+mod encode;
+mod error;
+mod layout;
+mod noted;
+mod numeric;
+mod plan;
+mod progress;
+mod statements;
+mod text;
+mod writer;
+
+pub use choose::Choice;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use sqlx::PgConnection;
+use syncline_catalog::connect::connect;
+use syncline_runtime::retry::{Classified, ErrorClass};
+use syncline_runtime::settings::DatabaseSettings;
+
+use self::error::Doing;
+use self::writer::PostgresWriter;
+use crate::config::SinkSettings;
+
+use super::{Guarantees, Target, TargetError, Writer};
+
+/// What a session of ours needs, whatever the role's or the database's defaults are.
+///
+/// - A frozen process must not hold its progress rows for ever, and one that waits for a lock should say so.
+/// - Statements are planned for the number of rows they are given: a generic plan made while a table was empty reads
+///   all of it when it is large.
+/// - Text is read the way PostgreSQL prints it in the source.
+const SESSION: &str = "\
+SET idle_in_transaction_session_timeout = '30s'; SET lock_timeout = '30s'; SET statement_timeout = 0; \
+SET default_transaction_isolation = 'read committed'; SET plan_cache_mode = force_custom_plan; SET jit = off; \
+SET TimeZone = 'UTC'; SET DateStyle = 'ISO, MDY'; SET IntervalStyle = 'postgres'; SET xmloption = content; \
+SET standard_conforming_strings = on; SET client_min_messages = warning";
+
+/// A PostgreSQL database that changes are written to. Cheap to clone; connects when asked for a writer.
+#[derive(Debug, Clone)]
+pub struct PostgresTarget {
+    connector: Arc<Connector>,
+    sink: Arc<SinkSettings>,
+}
+
+#[derive(Debug)]
+struct Connector {
+    settings: DatabaseSettings,
+    application_name: String,
+    /// Whether a connection has ever been made: from then on, a refused one is waited out.
+    connected: AtomicBool,
+}
+
+impl PostgresTarget {
+    /// A target that connects with `settings`; `application_name` is what `pg_stat_activity` shows. Connects to
+    /// nothing yet.
+    #[must_use]
+    pub fn new(settings: DatabaseSettings, application_name: String) -> Self {
+        let connected = AtomicBool::new(false);
+        Self { connector: Arc::new(Connector { settings, application_name, connected }), sink: Arc::default() }
+    }
+
+    /// The same target, written to as the settings say.
+    #[must_use]
+    pub fn writing(self, sink: SinkSettings) -> Self {
+        Self { sink: Arc::new(sink), ..self }
+    }
+}
+
+impl Connector {
+    async fn connect(&self) -> Result<PgConnection, TargetError> {
+        let mut conn = connect(&self.settings, &self.application_name).await.map_err(|error| {
+            let class = match error.class() {
+                ErrorClass::Fatal if self.connected.load(Ordering::Acquire) => ErrorClass::Transient,
+                class => class,
+            };
+            TargetError { class, message: format!("target: {error}"), table: None, source: None }
+        })?;
+        let doing = Doing::Bookkeeping("setting up a session of the target");
+        sqlx::raw_sql(SESSION).execute(&mut conn).await.map_err(|error| doing.error(error))?;
+        self.connected.store(true, Ordering::Release);
+        Ok(conn)
+    }
+}
+
+#[async_trait]
+impl Target for PostgresTarget {
+    fn guarantees(&self) -> Guarantees {
+        Guarantees { exactly_once: true }
+    }
+
+    async fn prepare(&self) -> Result<(), TargetError> {
+        layout::prepare(&mut self.connector.connect().await?).await
+    }
+
+    async fn writer(&self) -> Result<Box<dyn Writer>, TargetError> {
+        let conn = self.connector.connect().await?;
+        Ok(Box::new(PostgresWriter::new(Arc::clone(&self.connector), Arc::clone(&self.sink), conn)))
+    }
+}

@@ -1,0 +1,306 @@
+//! One connection that writes batches.
+//!
+//! Locks are taken in one order by all writers, so that they do not deadlock: progress rows (sorted), the right to
+//! change tables, barriers (by topic and position), tables by name, rows by key.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use sqlx::{AssertSqlSafe, PgConnection};
+use syncline_event::position::Position;
+use syncline_event::table::TableDefinition;
+use syncline_runtime::retry::ErrorClass;
+
+use super::Connector;
+use super::barriers;
+use super::bind::ColumnArray;
+use super::described;
+use super::error::Doing;
+use super::plan::PostgresPlan;
+use super::progress;
+use crate::config::SinkSettings;
+use crate::targets::{Batch, PartitionKey, Progress, TableBatch, TablePlan, TargetError, Writer, Written};
+
+/// Held by a transaction that changes tables: \"sync\" and \"ddl\" as numbers.
+const CHANGING_TABLES: &str = "SELECT pg_catalog.pg_advisory_xact_lock(1937337955, 6581356)";
+
+/// A writer. It connects anew by itself when its connection is lost.
+pub(super) struct PostgresWriter {
+    connector: Arc<Connector>,
+    sink: Arc<SinkSettings>,
+    /// `None` after an error that left the connection in an unknown state.
+    conn: Option<PgConnection>,
+}
+
+/// What a batch does to one table.
+struct Step<'a> {
+    plan: &'a PostgresPlan,
+    /// Index into the batch's tables; `None` for a table that is only emptied.
+    index: Option<usize>,
+}
+
+impl PostgresWriter {
+    pub(super) fn new(connector: Arc<Connector>, sink: Arc<SinkSettings>, conn: PgConnection) -> Self {
+        Self { connector, sink, conn: Some(conn) }
+    }
+
+    /// The connection, taken out: whoever finds it usable afterwards puts it back.
+    async fn take(&mut self) -> Result<PgConnection, TargetError> {
+        match self.conn.take() {
+            Some(conn) => Ok(conn),
+            None => self.connector.connect().await,
+        }
+    }
+
+    /// Puts the connection back unless it is broken.
+    fn put_back<T>(&mut self, conn: PgConnection, result: &Result<T, TargetError>) {
+        if !matches!(result, Err(error) if error.class == ErrorClass::Transient) {
+            self.conn = Some(conn);
+        }
+    }
+}
+
+#[async_trait]
+impl Writer for PostgresWriter {
+    async fn progress(&mut self, partition: &PartitionKey) -> Result<(Progress, bool), TargetError> {
+        let mut conn = self.take().await?;
+        let result = progress::read(&mut conn, partition).await;
+        self.put_back(conn, &result);
+        result
+    }
+
+    async fn topic_progress(
+        &mut self,
+        group: &str,
+        cluster_id: &str,
+        topic: &str,
+    ) -> Result<Vec<(PartitionKey, Progress)>, TargetError> {
+        let mut conn = self.take().await?;
+        let result = progress::read_topic(&mut conn, group, cluster_id, topic).await;
+        self.put_back(conn, &result);
+        result
+    }
+
+    async fn plan(&mut self, definition: &Arc<TableDefinition>) -> Result<Arc<dyn TablePlan>, TargetError> {
+        let mut conn = self.take().await?;
+        let result = PostgresPlan::make(&mut conn, definition, &self.sink).await;
+        self.put_back(conn, &result);
+        Ok(Arc::new(result?))
+    }
+
+    async fn describe(
+        &mut self,
+        topic: &str,
+        schema: &str,
+        table: &str,
+    ) -> Result<Option<TableDefinition>, TargetError> {
+        let mut conn = self.take().await?;
+        let result = described::read(&mut conn, topic, schema, table).await;
+        self.put_back(conn, &result);
+        result
+    }
+
+    async fn write(&mut self, batch: &Batch<'_>) -> Result<Written, TargetError> {
+        let steps = steps(batch)?;
+        let mut conn = self.take().await?;
+        let result = write(&mut conn, batch, &steps).await;
+        self.put_back(conn, &result);
+        result
+    }
+
+    async fn barrier_released(&mut self, partition: &PartitionKey, position: Position) -> Result<bool, TargetError> {
+        let mut conn = self.take().await?;
+        let result = barriers::is_finished(&mut conn, partition, position).await;
+        self.put_back(conn, &result);
+        result
+    }
+
+    async fn note_stop(&mut self, partition: &PartitionKey, reason: Option<&str>) -> Result<(), TargetError> {
+        let mut conn = self.take().await?;
+        let result = progress::note_stop(&mut conn, partition, reason).await;
+        self.put_back(conn, &result);
+        result
+    }
+}
+
+/// The tables of a batch in the order of their names.
+fn steps<'a>(batch: &'a Batch<'_>) -> Result<Vec<Step<'a>>, TargetError> {
+    let mut steps = Vec::with_capacity(batch.tables.len());
+    for (index, table) in batch.tables.iter().enumerate() {
+        steps.push(Step { plan: ours(&table.plan)?, index: Some(index) });
+    }
+    for arrival in batch.arrivals.iter().filter(|arrival| arrival.kind.empties_table()) {
+        let plan = ours(&arrival.plan)?;
+        if steps.iter().all(|step| step.plan.name != plan.name) {
+            steps.push(Step { plan, index: None });
+        }
+    }
+    steps.sort_by(|a, b| a.plan.name.cmp(&b.plan.name));
+    Ok(steps)
+}
+
+fn ours(plan: &Arc<dyn TablePlan>) -> Result<&PostgresPlan, TargetError> {
+    plan.as_any().downcast_ref().ok_or_else(|| TargetError {
+        class: ErrorClass::Fatal,
+        message: format!("a plan of another target for table {}", plan.definition().qualified_name()),
+        table: None,
+        source: None,
+    })
+}
+
+async fn write(conn: &mut PgConnection, batch: &Batch<'_>, steps: &[Step<'_>]) -> Result<Written, TargetError> {
+    for step in steps.iter().filter(|step| step.plan.is_pending()) {
+        step.plan.settle_alone(conn, step.index).await?;
+    }
+    control(conn, "BEGIN").await?;
+    match apply(conn, batch, steps).await {
+        Ok(Some(released)) => {
+            control(conn, "COMMIT").await?;
+            for step in steps {
+                step.plan.settled();
+            }
+            Ok(Written::Applied { released })
+        }
+        Ok(None) => {
+            control(conn, "ROLLBACK").await?;
+            Ok(Written::Fenced)
+        }
+        Err(error) => {
+            if error.class != ErrorClass::Transient {
+                control(conn, "ROLLBACK").await?;
+            }
+            Err(error)
+        }
+    }
+}
+
+async fn control(conn: &mut PgConnection, command: &'static str) -> Result<(), TargetError> {
+    let result = sqlx::raw_sql(command).execute(conn).await;
+    result.map(drop).map_err(|error| Doing::Transaction(command).error(error))
+}
+
+/// Everything between BEGIN and COMMIT; `None` where a progress row is not where it was expected.
+async fn apply(
+    conn: &mut PgConnection,
+    batch: &Batch<'_>,
+    steps: &[Step<'_>],
+) -> Result<Option<Vec<bool>>, TargetError> {
+    let moved = progress::swap(conn, batch.moves, batch.arrivals).await?;
+    if moved != batch.moves.len() as u64 {
+        return Ok(None);
+    }
+    if steps.iter().any(|step| step.plan.is_pending()) {
+        let doing = Doing::Bookkeeping("waiting to change tables");
+        sqlx::raw_sql(CHANGING_TABLES).execute(&mut *conn).await.map_err(|error| doing.error(error))?;
+    }
+    let arrived = barriers::arrive(conn, batch.arrivals).await?;
+    for step in steps {
+        if step.plan.is_pending() {
+            step.plan.settle(conn, step.index).await?;
+        }
+        let empties = batch.arrivals.iter().zip(&arrived).any(|(arrival, arrived)| {
+            arrived.works
+                && arrival.kind.empties_table()
+                && ours(&arrival.plan).is_ok_and(|plan| plan.name == step.plan.name)
+        });
+        if empties {
+            // All partitions stand at the marker, so the rows at hand are before it: they would be written for
+            // nothing.
+            empty(conn, step).await?;
+        } else if let Some(index) = step.index {
+            write_rows(conn, step.plan, &batch.tables[index], index).await?;
+        }
+    }
+    Ok(Some(arrived.iter().map(|arrived| arrived.released).collect()))
+}
+
+async fn empty(conn: &mut PgConnection, step: &Step<'_>) -> Result<(), TargetError> {
+    let (command, what) =
+        if step.plan.may_truncate() { ("TRUNCATE TABLE", "truncating") } else { ("DELETE FROM", "emptying") };
+    let doing = Doing::Writing { table: &step.plan.name, index: step.index, what };
+    let text = format!("{command} {}", step.plan.table);
+    sqlx::raw_sql(AssertSqlSafe(text)).execute(conn).await.map(drop).map_err(|error| doing.error(error))
+}
+
+async fn write_rows(
+    conn: &mut PgConnection,
+    plan: &PostgresPlan,
+    table: &TableBatch,
+    index: usize,
+) -> Result<(), TargetError> {
+    if !table.deletes.is_empty() {
+        let doing = Doing::Writing { table: &plan.name, index: Some(index), what: "deleting from" };
+        run(conn, plan, &plan.delete, table, &table.deletes, plan.key().iter())
+            .await
+            .map_err(|error| doing.error(error))?;
+    }
+    if !table.upserts.is_empty() {
+        let doing = Doing::Writing { table: &plan.name, index: Some(index), what: "writing to" };
+        run(conn, plan, &plan.upsert, table, &table.upserts, plan.upserted.iter())
+            .await
+            .map_err(|error| doing.error(error))?;
+    }
+    for (rows, may_miss) in [(&table.updates, false), (&table.fills, true)] {
+        if !rows.is_empty() {
+            update_rows(conn, plan, (table, index), rows, may_miss).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Updates grouped by the columns they know; groups in the order of their first rows.
+async fn update_rows(
+    conn: &mut PgConnection,
+    plan: &PostgresPlan,
+    (table, index): (&TableBatch, usize),
+    updates: &[u32],
+    may_miss: bool,
+) -> Result<(), TargetError> {
+    let doing = Doing::Writing { table: &plan.name, index: Some(index), what: "updating" };
+    let mut groups: Vec<(Vec<usize>, Vec<u32>)> = Vec::new();
+    let mut known = Vec::new();
+    for row in updates {
+        plan.known(table.rows.row(*row as usize), &mut known);
+        match groups.iter_mut().find(|(columns, _)| *columns == known) {
+            Some((_, rows)) => rows.push(*row),
+            None => groups.push((known.clone(), vec![*row])),
+        }
+    }
+    for (columns, rows) in groups {
+        let text = plan.update(&columns);
+        let found = run(conn, plan, &text, table, &rows, plan.key().iter().chain(&columns))
+            .await
+            .map_err(|error| doing.error(error))?;
+        let expected = rows.len() as u64;
+        if found != expected && !may_miss {
+            return Err(TargetError {
+                class: ErrorClass::BadRecord,
+                message: format!(
+                    "updating target table {}: {} of {expected} rows are missing whose unchanged columns (TOASTed, not in \
+                     the event) only the target has; run `syncline resync` to copy the table anew",
+                    plan.name,
+                    expected.saturating_sub(found)
+                ),
+                table: Some(index),
+                source: None,
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Runs one array statement; the number of rows affected.
+async fn run<'a>(
+    conn: &mut PgConnection,
+    plan: &PostgresPlan,
+    text: &Arc<str>,
+    table: &TableBatch,
+    indexes: &[u32],
+    columns: impl Iterator<Item = &'a usize>,
+) -> Result<u64, sqlx::Error> {
+    let mut query = sqlx::query(AssertSqlSafe(Arc::clone(text)));
+    for column in columns {
+        query = query.bind(ColumnArray { rows: &table.rows, indexes, column: *column, codec: plan.codec(*column) });
+    }
+    Ok(query.execute(conn).await?.rows_affected())
+}

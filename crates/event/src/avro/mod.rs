@@ -1,0 +1,27 @@
+//! Debezium's Avro form: schemas as Debezium registers them, encoding and decoding through plans compiled once.
+
+pub mod decode;
+pub mod encode;
+pub mod frame;
+pub mod infer;
+pub mod schema;
+pub mod value;
+
+mod array;
+pub(crate) mod base64;
+mod cell;
+mod column;
+mod defaults;
+mod envelope;
+mod flat;
+pub(crate) mod item;
+mod json;
+mod plan;
+pub(crate) mod reader;
+mod row_plan;
+mod semantic;
+pub(crate) mod skip;
+mod source;
+pub(crate) mod text;
+pub(crate) mod write;
+pub(crate) mod writer_schema;

@@ -1,0 +1,6 @@
+//! Debezium's JSON form, as Kafka Connect's `JsonConverter` writes it: told apart, and turned into the Avro form, which
+//! one decoder reads.
+
+pub mod frame;
+pub mod schema;
+pub mod transcode;

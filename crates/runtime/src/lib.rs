@@ -1,0 +1,10 @@
+//! What any Syncline process needs, ignorant of changes: configuration loading, secrets, Kafka, registry, telemetry,
+//! retry, shutdown.
+
+pub mod config;
+pub mod kafka;
+pub mod registry;
+pub mod retry;
+pub mod settings;
+pub mod shutdown;
+pub mod telemetry;

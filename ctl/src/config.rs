@@ -1,0 +1,82 @@
+//! The sync file: the table of its keys, the raw settings, and the check that turns them into what the producer and
+//! the consumer take.
+
+mod check;
+mod connection;
+mod debezium;
+mod events;
+mod fields;
+mod jdbc_sink;
+mod names;
+mod raw;
+#[cfg(test)]
+mod reference;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use serde_json::Value;
+use syncline_consumer::config::ConsumerConfig;
+use syncline_producer::config::ProducerConfig;
+use syncline_runtime::config::{ConfigError, Environment, Loaded, load};
+
+/// Which sides of a sync a verb is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sides {
+    /// `run`, `check`
+    Both,
+    /// `produce`
+    Producer,
+    /// `consume`
+    Consumer,
+}
+
+/// A checked sync file. A side is there if the file has it and the verb is about it.
+#[derive(Debug)]
+pub(crate) struct SyncConfig {
+    /// With a `source`.
+    pub(crate) producer: Option<ProducerConfig>,
+    /// With a `target`.
+    pub(crate) consumer: Option<ConsumerConfig>,
+}
+
+impl SyncConfig {
+    /// Reads and checks `file` for the `sides` that will run; variables come from the process's environment. The
+    /// other side's section need not have its variables set and is left out.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the file, at once.
+    pub(crate) fn load(file: &Path, sides: Sides) -> Result<Self, ConfigError> {
+        let unused = match sides {
+            Sides::Both => None,
+            Sides::Producer => Some("target"),
+            Sides::Consumer => Some("source"),
+        };
+        let environment = Environment { variables: &|name| std::env::var(name).ok(), secrets: None, unused };
+        Self::check(load(file, fields::FIELDS, &environment)?, sides)
+    }
+
+    /// Reads and checks `file` for others than our own processes, with its settings as a tree beside it, defaults filled
+    /// in. Variables in passwords need not be set and become `${env:NAME}`, which Kafka Connect resolves by itself.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the file, at once.
+    pub(crate) fn describe(file: &Path) -> Result<(Self, Value), ConfigError> {
+        let variables = |name: &str| std::env::var(name).ok();
+        let secrets = |name: &str| {
+            // The address of a database has to be taken apart; its password is replaced then.
+            let address =
+                variables(name).filter(|text| text.starts_with("postgres://") || text.starts_with("postgresql://"));
+            Some(address.unwrap_or_else(|| format!("${{env:{name}}}")))
+        };
+        let environment = Environment { variables: &variables, secrets: Some(&secrets), unused: None };
+        let tree = load(file, fields::FIELDS, &environment)?.value;
+        Ok((Self::check(load(file, fields::FIELDS, &environment)?, Sides::Both)?, tree))
+    }
+
+    fn check(loaded: Loaded<raw::RawSync>, sides: Sides) -> Result<Self, ConfigError> {
+        let places = loaded.places.clone();
+        check::check(loaded, sides).map_err(|problems| places.error(problems))
+    }
+}

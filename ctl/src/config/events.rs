@@ -1,0 +1,141 @@
+//! `cdc_config.properties`: what Debezium's properties say about the events.
+
+use syncline_event::handling::Handling;
+use syncline_event::mask::{HashAlgorithm, HashVersion, Mask};
+use syncline_producer::columns::{ColumnSettings, KeyRule, MaskRule, Patterns};
+use syncline_producer::config::{EventSettings, SkippedOperations};
+
+use super::check::Check;
+use super::raw::{RawCdc, RawProperties};
+
+/// How Debezium writes a placeholder that is no text of its own.
+const HEX: &str = "hex:";
+
+impl Check {
+    /// The settings of events.
+    pub(super) fn events(&mut self, raw: &RawCdc) -> EventSettings {
+        let properties = &raw.properties;
+        let mut skipped = self.skipped_operations(&properties.skipped_operations);
+        if !raw.change_tracking.capture_deletes {
+            (skipped.deletes, skipped.truncates) = (true, true);
+        }
+        EventSettings {
+            handling: Handling {
+                decimal: properties.decimal,
+                time: properties.time,
+                binary: properties.binary,
+                interval: properties.interval,
+                schema_names: properties.schema_names,
+                field_names: properties.field_names,
+                placeholder: self.placeholder(&properties.placeholder),
+                ..Handling::default()
+            },
+            tombstones: properties.tombstones,
+            skipped,
+            columns: self.columns(properties),
+        }
+    }
+
+    fn columns(&mut self, properties: &RawProperties) -> ColumnSettings {
+        let include = self.patterns("column.include.list", properties.column_include.as_deref());
+        let exclude = self.patterns("column.exclude.list", properties.column_exclude.as_deref());
+        if include.is_some() && exclude.is_some() {
+            self.refuse(&property("column.exclude.list"), "stands beside `column.include.list`: write one of them");
+        }
+        let keys = properties.key_columns.as_deref().map(KeyRule::parse_all).transpose().unwrap_or_else(|fault| {
+            self.refuse(&property("message.key.columns"), fault);
+            None
+        });
+        let mut masks = Vec::new();
+        // In the order of names, so that the first that matches does not depend on the file's order.
+        let families = [&properties.mask_hash, &properties.mask_with, &properties.truncate_to];
+        for (name, columns) in families.into_iter().flatten() {
+            let Some((shown, mask)) = mask(name) else { continue };
+            match (mask, self.patterns(&shown, Some(columns))) {
+                (Ok(mask), Some(columns)) => masks.push(MaskRule { property: shown, columns, mask }),
+                (Err(fault), _) => self.refuse(&property(&shown), fault),
+                (Ok(_), None) => {}
+            }
+        }
+        ColumnSettings { include, exclude, masks, keys: keys.unwrap_or_default() }
+    }
+
+    fn patterns(&mut self, name: &str, text: Option<&str>) -> Option<Patterns> {
+        Patterns::parse(text?).map_err(|fault| self.refuse(&property(name), fault)).ok()
+    }
+
+    fn skipped_operations(&mut self, text: &str) -> SkippedOperations {
+        let mut skipped = SkippedOperations::default();
+        let mut none = false;
+        let operations: Vec<&str> = text.split(',').map(str::trim).collect();
+        for operation in &operations {
+            match *operation {
+                "c" => skipped.creates = true,
+                "u" => skipped.updates = true,
+                "d" => skipped.deletes = true,
+                "t" => skipped.truncates = true,
+                "none" => none = true,
+                other => self.refuse(
+                    &property("skipped.operations"),
+                    format!("`{other}` is no operation; supported: c, u, d, t, none"),
+                ),
+            }
+        }
+        if none && operations.len() > 1 {
+            self.refuse(&property("skipped.operations"), "`none` stands beside others: write one or the other");
+        }
+        skipped
+    }
+
+    fn placeholder(&mut self, text: &str) -> String {
+        let Some(digits) = text.strip_prefix(HEX) else { return text.to_owned() };
+        let bytes: Option<Vec<u8>> = digits
+            .as_bytes()
+            .chunks(2)
+            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2)?, 16).ok())
+            .collect();
+        match bytes.and_then(|bytes| String::from_utf8(bytes).ok()) {
+            Some(text) => text,
+            None => {
+                let text = "`hex:` must be followed by pairs of hexadecimal digits that are UTF-8 text";
+                self.refuse(&property("unavailable.value.placeholder"), text);
+                String::new()
+            }
+        }
+    }
+}
+
+/// The path of one of Debezium's properties.
+pub(super) fn property(name: &str) -> String {
+    format!("cdc_config.properties.{name}")
+}
+
+/// The mask that a property's name stands for, with the name as messages may show it; `None` for other properties.
+fn mask(name: &str) -> Option<(String, Result<Mask, String>)> {
+    if let Some(rest) = name.strip_prefix("column.mask.hash.") {
+        let (version, rest) = match rest.strip_prefix("v2.") {
+            Some(rest) => (HashVersion::V2, rest),
+            None => (HashVersion::V1, rest),
+        };
+        let Some((algorithm, salt)) = rest.split_once(".with.salt.").filter(|(_, salt)| !salt.is_empty()) else {
+            let fault = "is not of the form column.mask.hash.ALGORITHM.with.salt.SALT".to_owned();
+            return Some((name.to_owned(), Err(fault)));
+        };
+        let shown = name.strip_suffix(salt).map_or_else(String::new, |name| format!("{name}…"));
+        let hash = HashAlgorithm::from_name(algorithm)
+            .ok_or_else(|| format!("`{algorithm}` is no hash; supported: {}", HashAlgorithm::NAMES.join(", ")));
+        return Some((
+            shown,
+            hash.map(|algorithm| Mask::Hash { algorithm, salt: salt.to_owned(), version, length: None }),
+        ));
+    }
+    let length = |prefix: &str| name.strip_prefix(prefix).map(|rest| rest.strip_suffix(".chars").unwrap_or(rest));
+    let (length, build): (&str, fn(usize) -> Mask) = match (length("column.mask.with."), length("column.truncate.to."))
+    {
+        (Some(length), _) => (length, Mask::Asterisks),
+        (None, Some(length)) => (length, Mask::Truncate),
+        (None, None) => return None,
+    };
+    let mask = if name.ends_with(".chars") { length.parse().ok() } else { None };
+    Some((name.to_owned(), mask.map(build).ok_or_else(|| "must end with LENGTH.chars".to_owned())))
+}

@@ -1,0 +1,29 @@
+//! The one binary, syncline.
+
+mod check;
+mod cli;
+mod config;
+mod connectors;
+mod failure;
+mod life;
+mod progress;
+mod resync;
+mod run;
+mod snapshot;
+mod takeover;
+mod version;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    match life::lead(cli::Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            writeln!(std::io::stderr(), "syncline: {}", failure.message()).ok();
+            failure.exit_code()
+        }
+    }
+}

@@ -1,0 +1,3 @@
+-- One command a line: this file is also read by a server in single-user mode.
+CREATE ROLE syncline LOGIN REPLICATION PASSWORD 'syncline';
+CREATE DATABASE shop OWNER syncline;

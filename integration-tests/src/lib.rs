@@ -1,0 +1,19 @@
+//! Conformance suites and whole-system scenarios against real servers.
+
+pub mod compare;
+pub mod conformance;
+pub mod connect;
+pub mod database;
+pub mod generator;
+pub mod mariadb;
+pub mod postgres_site;
+pub mod process;
+pub mod random;
+pub mod records;
+pub mod registry_proxy;
+pub mod shop;
+pub mod sql;
+pub mod stack;
+pub mod sync;
+pub mod traces;
+pub mod values;

@@ -1,0 +1,4 @@
+//! Column types, each with values to try.
+
+pub mod mariadb;
+pub mod postgres;

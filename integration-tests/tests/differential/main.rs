@@ -1,0 +1,37 @@
+//! Debezium's PostgreSQL connector and our producer on the same statements: what they write is compared byte by byte.
+
+mod capture;
+mod case;
+mod compare;
+mod datum;
+mod defaults;
+mod tables;
+mod types;
+
+use anyhow::Result;
+
+use crate::capture::{Options, capture};
+
+#[tokio::test]
+async fn every_type_is_debeziums() -> Result<()> {
+    let (sync, pairs) = capture("types", types::cases(), Options::default()).await?;
+    compare::check(&pairs).await?;
+    compare::check_subjects(&pairs).await?;
+    sync.finish().await
+}
+
+#[tokio::test]
+async fn every_default_is_debeziums() -> Result<()> {
+    let (sync, pairs) = capture("defaults", defaults::cases(), Options::default()).await?;
+    compare::check(&pairs).await?;
+    compare::check_subjects(&pairs).await?;
+    sync.finish().await
+}
+
+#[tokio::test]
+async fn tables_and_their_changes_are_debeziums() -> Result<()> {
+    let (sync, pairs) = capture("tables", tables::CASES, Options::default()).await?;
+    compare::check(&pairs).await?;
+    compare::check_subjects(&pairs).await?;
+    sync.finish().await
+}

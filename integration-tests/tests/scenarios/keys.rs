@@ -1,0 +1,150 @@
+//! Keys that change, values stored apart, tables in partitions.
+
+use anyhow::{Result, ensure};
+use syncline_integration_tests::sql::{execute, value};
+use syncline_integration_tests::sync::{PATIENCE, Sync, says};
+
+use crate::gate;
+
+#[tokio::test]
+async fn key_changes_and_swaps_end_as_in_the_source() -> Result<()> {
+    let _servers = gate::shared().await;
+    let sync = Sync::create("key_change", &["t", "two"]).await?;
+    let mut source = sync
+        .source(
+            "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT n, 'v' || n FROM generate_series(1, 40) n;
+             CREATE TABLE two (v text, b int, a text, PRIMARY KEY (a, b));
+             INSERT INTO two SELECT 'v' || n, n, 'a' FROM generate_series(1, 10) n",
+        )
+        .await?;
+    sync.catch_up().await?;
+    execute(
+        &mut source,
+        "UPDATE t SET id = id + 1000 WHERE id % 2 = 0;
+         BEGIN; UPDATE t SET id = -1 WHERE id = 1; UPDATE t SET id = 1 WHERE id = 3; UPDATE t SET id = 3 WHERE id = -1; COMMIT;
+         UPDATE t SET id = 2000, v = 'moved' WHERE id = 5; UPDATE t SET id = 5 WHERE id = 2000;
+         UPDATE t SET id = 77 WHERE id = 7; INSERT INTO t VALUES (7, 'again'); DELETE FROM t WHERE id = 77;
+         UPDATE t SET id = 99 WHERE id = 9; UPDATE t SET v = 'then' WHERE id = 99;
+         UPDATE two SET b = b + 100 WHERE b < 4; UPDATE two SET a = 'z', v = NULL WHERE b = 5;
+         BEGIN; UPDATE two SET b = 0 WHERE b = 6; UPDATE two SET b = 6 WHERE b = 7; UPDATE two SET b = 7 WHERE b = 0; COMMIT",
+    )
+    .await?;
+    sync.catch_up().await?;
+    sync.check(&["t", "two"]).await?;
+    sync.finish().await
+}
+
+#[tokio::test]
+async fn values_stored_apart_stay_when_an_update_does_not_touch_them() -> Result<()> {
+    let _servers = gate::shared().await;
+    let sync = Sync::create("toast", &["t", "f"]).await?;
+    let mut source = sync
+        .source(
+            "CREATE TABLE t (id int PRIMARY KEY, n int, one text, two text, list text[]);
+             ALTER TABLE t ALTER one SET STORAGE EXTERNAL, ALTER two SET STORAGE EXTERNAL, ALTER list SET STORAGE EXTERNAL;
+             CREATE TABLE f (LIKE t INCLUDING ALL); ALTER TABLE f REPLICA IDENTITY FULL",
+        )
+        .await?;
+    for table in ["t", "f"] {
+        execute(
+            &mut source,
+            format!(
+                "INSERT INTO {table} SELECT n, n, repeat(md5(n::text), 300), repeat(md5('2' || n), 300),
+                   array_fill(md5(n::text), ARRAY[200]) FROM generate_series(1, 20) n"
+            ),
+        )
+        .await?;
+    }
+    sync.catch_up().await?;
+    for table in ["t", "f"] {
+        execute(
+            &mut source,
+            format!(
+                "UPDATE {table} SET n = n + 1 WHERE id <= 10;
+                 UPDATE {table} SET one = repeat('x', 9000) WHERE id IN (3, 4); UPDATE {table} SET n = 0 WHERE id IN (3, 4);
+                 UPDATE {table} SET two = NULL WHERE id = 5; UPDATE {table} SET n = -1 WHERE id = 5;
+                 BEGIN; INSERT INTO {table} VALUES (30, 1, repeat('y', 9000), 's', NULL); UPDATE {table} SET n = 2 WHERE id = 30;
+                 UPDATE {table} SET two = repeat('z', 9000) WHERE id = 30; UPDATE {table} SET n = 3 WHERE id = 30; COMMIT;
+                 DELETE FROM {table} WHERE id = 6; INSERT INTO {table} VALUES (6, 6, 'short', NULL, '{{}}');
+                 UPDATE {table} SET n = 7 WHERE id = 6"
+            ),
+        )
+        .await?;
+    }
+    sync.catch_up().await?;
+    sync.check(&["t", "f"]).await?;
+    sync.finish().await
+}
+
+/// The log of such a change lacks the large value, and the row under the new key is not there yet.
+#[tokio::test]
+async fn a_key_change_beside_an_untouched_large_value_stops_the_table_and_no_other() -> Result<()> {
+    let _servers = gate::shared().await;
+    let sync = Sync::create("toast_key", &["t", "other"]).await?;
+    let mut source = sync
+        .source(
+            "CREATE TABLE t (id int PRIMARY KEY, large text); ALTER TABLE t ALTER large SET STORAGE EXTERNAL;
+             CREATE TABLE other (id int PRIMARY KEY); INSERT INTO t VALUES (1, repeat(md5('a'), 300))",
+        )
+        .await?;
+    sync.catch_up().await?;
+    execute(&mut source, "UPDATE t SET id = 2; INSERT INTO other SELECT generate_series(1, 100)").await?;
+    let log = sync.start(&["run", "--until-caught-up"])?.expect_exit(3, PATIENCE).await?;
+    says(&log, &["public.t", &sync.topic("t"), "offset"])?;
+    sync.check(&["other"]).await?;
+    let mut target = sync.target().await?;
+    let status: String = value(
+        &mut target,
+        "SELECT string_agg(status || ':' || coalesce(reason, ''), ' ') FROM _syncline._sync_metadata WHERE table_name = 'public.t'",
+    )
+    .await?;
+    ensure!(status.starts_with("stopped:"), "_sync_metadata says {status}");
+    sync.finish().await
+}
+
+#[tokio::test]
+async fn a_partitioned_table_arrives_through_its_root() -> Result<()> {
+    let _servers = gate::shared().await;
+    let sync = Sync::create("partitioned", &["events"]).await?;
+    let mut source = sync
+        .source(
+            "CREATE TABLE events (id int, day date, v text, PRIMARY KEY (id, day)) PARTITION BY RANGE (day);
+             CREATE TABLE events_1 PARTITION OF events FOR VALUES FROM ('2024-01-01') TO ('2024-02-01');
+             CREATE TABLE events_2 (day date NOT NULL, v text, id int NOT NULL);
+             ALTER TABLE events ATTACH PARTITION events_2 FOR VALUES FROM ('2024-02-01') TO ('2024-03-01');
+             INSERT INTO events SELECT n, date '2024-01-01' + n % 60, 'v' || n FROM generate_series(1, 500) n",
+        )
+        .await?;
+    sync.catch_up().await?;
+    sync.check(&["events"]).await?;
+    execute(
+        &mut source,
+        "UPDATE events SET v = 'new' WHERE id % 3 = 0; UPDATE events SET day = day + 31 WHERE day < '2024-01-20';
+         DELETE FROM events WHERE id % 5 = 0;
+         CREATE TABLE events_3 PARTITION OF events FOR VALUES FROM ('2024-03-01') TO ('2024-04-01');
+         INSERT INTO events SELECT n, '2024-03-05', 'march' FROM generate_series(1, 50) n",
+    )
+    .await?;
+    sync.catch_up().await?;
+    sync.check(&["events"]).await?;
+    sync.finish().await
+}
+
+#[tokio::test]
+async fn identity_and_generated_columns_arrive() -> Result<()> {
+    let _servers = gate::shared().await;
+    let sync = Sync::create("generated", &["t"]).await?;
+    let mut source = sync
+        .source(
+            "CREATE TABLE t (id int GENERATED ALWAYS AS IDENTITY PRIMARY KEY, a int, twice int GENERATED ALWAYS AS (a * 2) STORED);
+             INSERT INTO t (a) VALUES (1), (2)",
+        )
+        .await?;
+    sync.catch_up().await?;
+    sync.check(&["t"]).await?;
+    execute(&mut source, "INSERT INTO t (a) VALUES (3); UPDATE t SET a = 10 WHERE id = 1; DELETE FROM t WHERE id = 2")
+        .await?;
+    sync.catch_up().await?;
+    sync.check(&["t"]).await?;
+    sync.finish().await
+}

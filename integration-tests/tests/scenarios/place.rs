@@ -1,0 +1,93 @@
+//! The producer's place in the log: confirmed, kept, lost.
+
+use anyhow::{Result, ensure};
+use syncline_integration_tests::sql::{execute, value};
+use syncline_integration_tests::sync::{PATIENCE, Sync, says, wait_until};
+
+use crate::gate;
+
+const TABLE: &str =
+    "CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT n, 'v' FROM generate_series(1, 200) n";
+
+#[tokio::test]
+async fn sigterm_ends_with_zero_and_the_slot_confirmed() -> Result<()> {
+    let _servers = gate::shared().await;
+    let sync = Sync::create("sigterm", &["t"]).await?;
+    let mut source = sync.source(TABLE).await?;
+    let mut run = sync.start(&["run"])?;
+    sync.converge(&["t"], &mut [&mut run]).await?;
+    // The server's log also grows by what other databases do: only a place inside of our transaction says something.
+    execute(&mut source, "BEGIN").await?;
+    execute(&mut source, "UPDATE t SET v = 'w'").await?;
+    let ours: String = value(&mut source, "SELECT pg_current_wal_insert_lsn()::text").await?;
+    execute(&mut source, "COMMIT").await?;
+    sync.converge(&["t"], &mut [&mut run]).await?;
+    run.stop().await?;
+    let (confirmed, _) = sync.slot(&mut source).await?;
+    let passed: bool = value(&mut source, format!("SELECT '{confirmed}'::pg_lsn > '{ours}'::pg_lsn")).await?;
+    ensure!(passed, "the slot stands at {confirmed}, before the transaction that was at {ours}");
+    let left = sync.undelivered(&mut source).await?;
+    ensure!(left == 0, "the slot would deliver {left} messages again");
+    sync.finish().await
+}
+
+#[tokio::test]
+async fn a_database_without_captured_changes_does_not_hold_the_log() -> Result<()> {
+    let _servers = gate::shared().await;
+    let sync = Sync::create("idle", &["t"]).await?;
+    let mut source = sync.source(TABLE).await?;
+    execute(&mut source, "CREATE TABLE busy (n int, v text)").await?;
+    let mut run = sync.start(&["run"])?;
+    sync.converge(&["t"], &mut [&mut run]).await?;
+    execute(&mut source, "INSERT INTO busy SELECT n, repeat('x', 500) FROM generate_series(1, 20000) n").await?;
+    let end: String = value(&mut source, "SELECT pg_current_wal_lsn()::text").await?;
+    let query = format!(
+        "SELECT confirmed_flush_lsn >= '{end}'::pg_lsn FROM pg_replication_slots WHERE slot_name = '{}'",
+        sync.name
+    );
+    wait_until("the slot has moved over changes that are not captured", async || {
+        value::<bool>(&mut source, query.as_str()).await.unwrap_or(false)
+    })
+    .await?;
+    run.stop().await?;
+    sync.finish().await
+}
+
+#[tokio::test]
+async fn a_slot_that_is_gone_or_moved_stops_until_a_resync_is_asked_for() -> Result<()> {
+    let _servers = gate::shared().await;
+    let sync = Sync::create("lost", &["t"]).await?;
+    let mut source = sync.source(TABLE).await?;
+    sync.catch_up().await?;
+    execute(&mut source, "INSERT INTO t VALUES (1000, 'lost')").await?;
+    sync.slot_is_free(&mut source).await?;
+    let advance = format!("SELECT pg_replication_slot_advance('{}', pg_current_wal_lsn())", sync.name);
+    execute(&mut source, advance).await?;
+    sync.refused(&["produce", "--until-caught-up"], 4, &[&sync.name, "ahead", "syncline resync"]).await?;
+    execute(&mut source, format!("SELECT pg_drop_replication_slot('{}')", sync.name)).await?;
+    sync.refused(&["run", "--until-caught-up"], 4, &[&sync.name, "gone", "syncline resync"]).await?;
+    execute(&mut source, "DELETE FROM t WHERE id < 50").await?;
+    let log = sync.start(&["resync", "--source", "--yes"])?.expect_exit(0, PATIENCE).await?;
+    says(&log, &["snapshot"])?;
+    sync.catch_up().await?;
+    sync.check(&["t"]).await?;
+    sync.finish().await
+}
+
+#[tokio::test]
+async fn a_second_producer_waits_for_the_first() -> Result<()> {
+    let _servers = gate::shared().await;
+    let sync = Sync::create("second", &["t"]).await?;
+    let mut source = sync.source(TABLE).await?;
+    let mut first = sync.start(&["run"])?;
+    sync.converge(&["t"], &mut [&mut first]).await?;
+    let mut second = sync.start(&["produce"])?;
+    second.said("in use", PATIENCE).await?;
+    first.kill()?;
+    execute(&mut source, "UPDATE t SET v = 'after'").await?;
+    let mut consumer = sync.start(&["consume"])?;
+    sync.converge(&["t"], &mut [&mut second, &mut consumer]).await?;
+    second.stop().await?;
+    consumer.stop().await?;
+    sync.finish().await
+}

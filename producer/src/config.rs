@@ -1,0 +1,98 @@
+//! What the producer was told to do, checked.
+
+use std::time::Duration;
+
+use syncline_event::handling::Handling;
+use syncline_runtime::settings::{DatabaseSettings, KafkaSettings, RegistrySettings};
+
+use crate::columns::ColumnSettings;
+
+/// The producer's settings.
+#[derive(Debug, Clone)]
+pub struct ProducerConfig {
+    /// Kafka.
+    pub kafka: KafkaSettings,
+    /// Schema registry.
+    pub registry: RegistrySettings,
+    /// First part of every topic's name (Debezium's `topic.prefix`).
+    pub topic_prefix: String,
+    /// The source.
+    pub source: DatabaseSettings,
+    /// Replication slot (`slot.name`).
+    pub slot: String,
+    /// Publication (`publication.name`).
+    pub publication: String,
+    /// Tables to capture, as written: names, globs, `/regular expressions/`.
+    pub tables: Vec<String>,
+    /// Tables read at once by a snapshot.
+    pub parallel_tables: usize,
+    /// The checkpoint is written at least this often while there is progress.
+    pub checkpoint_interval: Duration,
+    /// What to do on the first start.
+    pub snapshot_mode: SnapshotMode,
+    /// `change_tracking.capture_before_values`: every table must have REPLICA IDENTITY FULL.
+    pub capture_before_values: bool,
+    /// Most rows of a chunk of an incremental snapshot (`incremental.snapshot.chunk.size`).
+    pub chunk_size: usize,
+    /// Where signals come from.
+    pub signals: SignalSources,
+    /// Columns of unsupported types are left out instead of refused.
+    pub skip_unsupported_columns: bool,
+    /// What Debezium's properties say about the events.
+    pub events: EventSettings,
+}
+
+/// What Debezium's properties say about the events.
+#[derive(Debug, Clone)]
+pub struct EventSettings {
+    /// In which form values travel.
+    pub handling: Handling,
+    /// `tombstones.on.delete`.
+    pub tombstones: bool,
+    /// `skipped.operations`, with `change_tracking.capture_deletes`.
+    pub skipped: SkippedOperations,
+    /// Which columns travel, which are changed on the way, which make the key.
+    pub columns: ColumnSettings,
+}
+
+impl Default for EventSettings {
+    fn default() -> Self {
+        Self {
+            handling: Handling::default(),
+            tombstones: true,
+            skipped: SkippedOperations::default(),
+            columns: ColumnSettings::default(),
+        }
+    }
+}
+
+/// Kinds of changes that are not published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SkippedOperations {
+    /// `c`.
+    pub creates: bool,
+    /// `u`.
+    pub updates: bool,
+    /// `d`.
+    pub deletes: bool,
+    /// `t`.
+    pub truncates: bool,
+}
+
+/// Where signals come from (`signal.enabled.channels`).
+#[derive(Debug, Clone, Default)]
+pub struct SignalSources {
+    /// The signal table, `schema.table` (`signal.data.collection`).
+    pub table: Option<String>,
+    /// The signal topic (`signal.kafka.topic`).
+    pub topic: Option<String>,
+}
+
+/// Debezium's `snapshot.mode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SnapshotMode {
+    /// Read all rows, then stream.
+    Initial,
+    /// Stream from now on.
+    NoData,
+}

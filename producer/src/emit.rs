@@ -1,0 +1,286 @@
+//! One captured change becomes its Kafka records: Debezium's key, envelope, tombstone and headers, and our position.
+
+use rdkafka::message::Header as KafkaHeader;
+use syncline_event::avro::encode::{RowChange, SourceInfo};
+use syncline_event::header::Header;
+use syncline_event::operation::Operation;
+use syncline_event::partition::partition_for_key;
+use syncline_event::position::Position;
+use syncline_event::tuple::TupleCell;
+
+use crate::adopted::Place;
+use crate::captured::{CapturedTable, syncline_header};
+use crate::config::SkippedOperations;
+use crate::error::ProducerError;
+use crate::publish::{Publisher, Record};
+
+/// Debezium's header on the delete of a key change: the new key as JSON.
+const NEW_KEY_HEADER: &str = "__debezium.newkey";
+/// Debezium's header on the create of a key change: the old key as JSON.
+const OLD_KEY_HEADER: &str = "__debezium.oldkey";
+
+/// The old row as the log gives it.
+#[derive(Debug, Clone, Copy)]
+pub enum OldRow<'a> {
+    /// Not logged.
+    None,
+    /// Only the cells of the replica identity are real; the others are NULL in the log whatever they were.
+    Key(&'a [TupleCell<'a>]),
+    /// The whole row.
+    Full(&'a [TupleCell<'a>]),
+}
+
+impl<'a> OldRow<'a> {
+    fn cells(self) -> Option<&'a [TupleCell<'a>]> {
+        match self {
+            Self::None => None,
+            Self::Key(cells) | Self::Full(cells) => Some(cells),
+        }
+    }
+}
+
+/// A row change with cells in the order of the definition's columns.
+#[derive(Debug, Clone, Copy)]
+pub enum Change<'a> {
+    /// A row read by a snapshot, or an insert.
+    New(Operation, &'a [TupleCell<'a>]),
+    /// An update.
+    Update(OldRow<'a>, &'a [TupleCell<'a>]),
+    /// A delete.
+    Delete(OldRow<'a>),
+}
+
+/// Buffers that live as long as the producer, so that an ordinary change allocates nothing of ours.
+#[derive(Default)]
+pub struct Emitter {
+    key: Vec<u8>,
+    value: Vec<u8>,
+    header: Vec<u8>,
+    json: Vec<u8>,
+}
+
+/// Where and when a change happened.
+#[derive(Clone, Copy)]
+pub struct Occasion<'a> {
+    /// The position of the change's first record.
+    pub position: Position,
+    /// The source block.
+    pub source: SourceInfo<'a>,
+    /// The producer's clock, nanoseconds since 1970.
+    pub now_ns: i64,
+    /// Kinds of changes that are not published.
+    pub skipped: SkippedOperations,
+    /// Whether a record without a value follows a delete.
+    pub tombstones: bool,
+}
+
+impl Occasion<'_> {
+    /// The change's place in the log.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        place(self.position, &self.source)
+    }
+}
+
+/// The place of a record in the log.
+#[must_use]
+pub fn place(position: Position, source: &SourceInfo<'_>) -> Place {
+    // Transactions' ids are unsigned and of 32 bits; a snapshot has none of its own.
+    let transaction = source.tx_id.and_then(|id| u32::try_from(id).ok()).unwrap_or_default();
+    Place { commit_lsn: position.lsn, transaction, lsn: source.lsn }
+}
+
+impl Emitter {
+    /// Publishes a change. Gives the number of records.
+    ///
+    /// # Errors
+    ///
+    /// A value that cannot be encoded, or Kafka. Not cancel-safe.
+    pub async fn change(
+        &mut self,
+        publisher: &Publisher,
+        table: &mut CapturedTable,
+        at: &Occasion<'_>,
+        change: Change<'_>,
+    ) -> Result<(), ProducerError> {
+        match change {
+            // Rows of a snapshot are no creates.
+            Change::New(Operation::Create, _) if at.skipped.creates => Ok(()),
+            Change::New(operation, row) => self.create(publisher, table, at, operation, row, None).await,
+            Change::Delete(old) => {
+                let Some(cells) = old.cells() else {
+                    return Err(ProducerError::MissingOldRow { table: table.definition.qualified_name() });
+                };
+                if at.skipped.deletes { Ok(()) } else { self.delete(publisher, table, at, old, cells, None).await }
+            }
+            Change::Update(old, new) => match old.cells() {
+                Some(old_cells) if key_changed(table, old_cells, new) => {
+                    if !at.skipped.deletes {
+                        self.delete(publisher, table, at, old, old_cells, Some(new)).await?;
+                    }
+                    if at.skipped.creates {
+                        return Ok(());
+                    }
+                    self.create(publisher, table, at, Operation::Create, new, Some(old_cells)).await
+                }
+                _ if at.skipped.updates => Ok(()),
+                _ => self.update(publisher, table, at, old, new).await,
+            },
+        }
+    }
+
+    async fn create(
+        &mut self,
+        publisher: &Publisher,
+        table: &mut CapturedTable,
+        at: &Occasion<'_>,
+        operation: Operation,
+        row: &[TupleCell<'_>],
+        old_key: Option<&[TupleCell<'_>]>,
+    ) -> Result<(), ProducerError> {
+        let sub = if old_key.is_some() { 2 } else { 0 };
+        let change = RowChange {
+            operation,
+            before: None,
+            before_is_key_only: false,
+            after: Some(row),
+            source: at.source,
+            now_ns: at.now_ns,
+        };
+        let partition = self.encode(table, at, sub, row, &change)?;
+        let mut headers = syncline_header(&self.header, usize::from(old_key.is_some()));
+        if let Some(old) = old_key {
+            headers = headers.insert(KafkaHeader { key: OLD_KEY_HEADER, value: Some(self.key_json(table, old)?) });
+        }
+        let record = Record { partition, key: Some(&self.key), value: Some(&self.value), headers };
+        send(publisher, table, at, record).await?;
+        Ok(())
+    }
+
+    async fn update(
+        &mut self,
+        publisher: &Publisher,
+        table: &mut CapturedTable,
+        at: &Occasion<'_>,
+        old: OldRow<'_>,
+        new: &[TupleCell<'_>],
+    ) -> Result<(), ProducerError> {
+        let change = RowChange {
+            operation: Operation::Update,
+            // The log has an old key where a column of the replica identity changed, which may have more than the key.
+            before: old.cells(),
+            before_is_key_only: matches!(old, OldRow::Key(_)),
+            after: Some(new),
+            source: at.source,
+            now_ns: at.now_ns,
+        };
+        let partition = self.encode(table, at, 0, new, &change)?;
+        let headers = syncline_header(&self.header, 0);
+        let record = Record { partition, key: Some(&self.key), value: Some(&self.value), headers };
+        send(publisher, table, at, record).await?;
+        Ok(())
+    }
+
+    async fn delete(
+        &mut self,
+        publisher: &Publisher,
+        table: &mut CapturedTable,
+        at: &Occasion<'_>,
+        old: OldRow<'_>,
+        cells: &[TupleCell<'_>],
+        new_key: Option<&[TupleCell<'_>]>,
+    ) -> Result<(), ProducerError> {
+        let change = RowChange {
+            operation: Operation::Delete,
+            before: Some(cells),
+            before_is_key_only: matches!(old, OldRow::Key(_)),
+            after: None,
+            source: at.source,
+            now_ns: at.now_ns,
+        };
+        let partition = self.encode(table, at, 0, cells, &change)?;
+        let mut headers = syncline_header(&self.header, usize::from(new_key.is_some()));
+        let mut tombstone_headers = {
+            let position = Position { sub: 1, ..at.position };
+            self.header.clear();
+            Header::new(position, table.definition.number).encode(&mut self.header);
+            syncline_header(&self.header, usize::from(new_key.is_some()))
+        };
+        if let Some(new) = new_key {
+            let json = self.key_json(table, new)?;
+            headers = headers.insert(KafkaHeader { key: NEW_KEY_HEADER, value: Some(json) });
+            tombstone_headers = tombstone_headers.insert(KafkaHeader { key: NEW_KEY_HEADER, value: Some(json) });
+        }
+        let record = Record { partition, key: Some(&self.key), value: Some(&self.value), headers };
+        send(publisher, table, at, record).await?;
+        if at.tombstones {
+            let record = Record { partition, key: Some(&self.key), value: None, headers: tombstone_headers };
+            send(publisher, table, at, record).await?;
+        }
+        Ok(())
+    }
+
+    /// Fills `key`, `value` and `header`; gives the partition.
+    fn encode(
+        &mut self,
+        table: &CapturedTable,
+        at: &Occasion<'_>,
+        sub: u8,
+        key_of: &[TupleCell<'_>],
+        change: &RowChange<'_>,
+    ) -> Result<u32, ProducerError> {
+        let failed = |error| ProducerError::encode(&table.definition.qualified_name(), &error);
+        let mut header = Header::new(Position { sub, ..at.position }, table.definition.number);
+        self.key.clear();
+        table.encoder.key(key_of, &mut self.key).map_err(failed)?;
+        self.value.clear();
+        table.encoder.envelope(change, &mut self.value, &mut header).map_err(failed)?;
+        header.filling = table.filling && change.operation == Operation::Update && !header.unchanged.is_empty();
+        self.header.clear();
+        header.encode(&mut self.header);
+        Ok(partition(&mut self.key, table))
+    }
+
+    fn key_json(&mut self, table: &CapturedTable, row: &[TupleCell<'_>]) -> Result<&[u8], ProducerError> {
+        self.json.clear();
+        let encoded = table.encoder.key_json(row, &mut self.json);
+        encoded.map_err(|error| ProducerError::encode(&table.definition.qualified_name(), &error))?;
+        Ok(&self.json)
+    }
+}
+
+/// Publishes a record, unless another producer has done so before us.
+async fn send(
+    publisher: &Publisher,
+    table: &mut CapturedTable,
+    at: &Occasion<'_>,
+    record: Record<'_>,
+) -> Result<(), ProducerError> {
+    if table.tails.hold(record.partition, at.place()) {
+        return Ok(());
+    }
+    publisher.send(&mut table.topic, record).await?;
+    Ok(())
+}
+
+/// The key's partition, as if it had the topic's first key schema id: the id is part of the key's bytes, and a row
+/// must not move to another partition because its key's schema was registered anew.
+pub fn partition(key: &mut [u8], table: &CapturedTable) -> u32 {
+    let id: [u8; 4] = key[1..5].try_into().expect("an encoded key begins with a byte and its schema id");
+    let first = table.first_key_schema.to_be_bytes();
+    if id == first {
+        return partition_for_key(key, table.topic.partitions());
+    }
+    key[1..5].copy_from_slice(&first);
+    let partition = partition_for_key(key, table.topic.partitions());
+    key[1..5].copy_from_slice(&id);
+    partition
+}
+
+fn key_changed(table: &CapturedTable, old: &[TupleCell<'_>], new: &[TupleCell<'_>]) -> bool {
+    table.definition.key.iter().any(|column| match (old[*column], new[*column]) {
+        (TupleCell::Text(old), TupleCell::Text(new)) => old != new,
+        // An unchanged TOASTed key column is what its name says.
+        _ => false,
+    })
+}
