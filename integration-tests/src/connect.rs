@@ -69,6 +69,37 @@ impl Connector {
         Ok(runs(&status["connector"]) && !tasks.is_empty() && tasks.iter().all(runs))
     }
 
+    /// The connector's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The state of the connector and of its tasks, as the worker names them.
+    ///
+    /// # Errors
+    ///
+    /// The worker does not answer.
+    pub async fn states(&self) -> Result<Vec<String>> {
+        let status: Value = self.get("status").await?;
+        let tasks = status["tasks"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let all = std::iter::once(&status["connector"]).chain(tasks);
+        Ok(all.map(|part| part["state"].as_str().unwrap_or_default().to_owned()).collect())
+    }
+
+    /// Whether it has stored an offset: a worker does that from time to time, behind the work.
+    ///
+    /// # Errors
+    ///
+    /// The worker does not answer.
+    pub async fn has_offsets(&self) -> Result<bool> {
+        Ok(self.get("offsets").await?["offsets"].as_array().is_some_and(|offsets| !offsets.is_empty()))
+    }
+
+    async fn get(&self, what: &str) -> Result<Value> {
+        Ok(self.client.get(format!("{}/{what}", self.url)).send().await?.error_for_status()?.json().await?)
+    }
+
     /// Stops the connector and removes it from the worker, and waits until its tasks have ended.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use syncline_integration_tests::stack;
 use syncline_integration_tests::sync::{PATIENCE, Sync, says, wait_until};
 use syncline_integration_tests::traces::traces;
 
-use crate::connector::Connector;
+use crate::connector;
 use crate::history::{never_went_back, watch};
 use crate::load::{Load, SCHEMA, TABLES, large};
 
@@ -25,14 +25,14 @@ pub(crate) fn consumer_file(sync: &Sync) -> Result<String> {
 async fn a_producer_goes_on_within_the_transaction_in_which_debezium_was_stopped() -> Result<()> {
     let sync = Sync::create("taken", &TABLES).await?;
     let mut source = sync.source(SCHEMA).await?;
-    let connector = Connector::source(&sync, &TABLES).await?;
+    let connector = connector::source(&sync, &TABLES).await?;
     let mut consumer = sync.start_with(&["consume"], &consumer_file(&sync)?)?;
     sync.converge(&TABLES, &mut [&mut consumer]).await?;
     watch(&sync, &TABLES).await?;
     let load = Load::start(sync.source("").await?);
 
     let takeover = |more: &[&str]| {
-        let mut words = vec!["takeover", "debezium", "--connector", connector.name.as_str()];
+        let mut words = vec!["takeover", "debezium", "--connector", connector.name()];
         words.extend(more);
         sync.start(&words)
     };

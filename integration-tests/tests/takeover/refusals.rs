@@ -4,14 +4,14 @@ use anyhow::{Result, ensure};
 use syncline_integration_tests::sync::{PATIENCE, Sync, says};
 use syncline_integration_tests::traces::traces;
 
-use crate::connector::Connector;
+use crate::connector;
 use crate::load::{SCHEMA, TABLES};
 
 #[tokio::test]
 async fn a_connector_that_does_not_fit_the_file_is_named_with_the_lines_to_write() -> Result<()> {
     let sync = Sync::create("unfit_takeover", &TABLES).await?;
     let mut source = sync.source(SCHEMA).await?;
-    let connector = Connector::source(&sync, &TABLES).await?;
+    let connector = connector::source(&sync, &TABLES).await?;
     // The snapshot is done and stands behind.
     syncline_integration_tests::sync::wait_until("the first rows are published", async || {
         let admin = syncline_integration_tests::stack::admin().await;
@@ -21,7 +21,7 @@ async fn a_connector_that_does_not_fit_the_file_is_named_with_the_lines_to_write
     })
     .await?;
     syncline_integration_tests::sql::execute(&mut source, "UPDATE t SET v = 'x' WHERE id = 1").await?;
-    let name = connector.name.as_str();
+    let name = connector.name();
     let stop = ["connectors", "stop", name];
     let url = syncline_integration_tests::stack::connect()?.url;
     ensure!(url.starts_with("http"), "{url}");
