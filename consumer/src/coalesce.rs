@@ -121,6 +121,16 @@ impl Coalescer {
         Ok(())
     }
 
+    /// Whether the batch deletes the key and writes nothing behind that: an update would find no row.
+    #[must_use]
+    pub fn is_deleted(&self, key: &[u8]) -> bool {
+        if self.slots.is_empty() {
+            return false;
+        }
+        let found = self.find(key, hash(key));
+        found.is_ok_and(|entry| self.entries[entry].write == NONE && self.entries[entry].delete != NONE)
+    }
+
     /// Number of keys.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -173,19 +183,10 @@ impl Coalescer {
         }
         let key = &self.keys[self.settled..];
         let hash = hash(key);
-        let mask = self.slots.len() - 1;
-        let mut slot = hash as usize & mask;
-        loop {
-            let found = self.slots[slot];
-            if found == NONE {
-                break;
-            }
-            let entry = &self.entries[found as usize];
-            if entry.hash == hash && self.keys[entry.range()] == *key {
-                return found as usize;
-            }
-            slot = (slot + 1) & mask;
-        }
+        let slot = match self.find(key, hash) {
+            Ok(found) => return found,
+            Err(slot) => slot,
+        };
         let index = self.entries.len();
         self.slots[slot] = narrow(index);
         let entry = Entry {
@@ -201,6 +202,23 @@ impl Coalescer {
         self.entries.push(entry);
         self.settled = self.keys.len();
         index
+    }
+
+    /// The key's entry, or the slot that is free for it. There are slots.
+    fn find(&self, key: &[u8], hash: u32) -> Result<usize, usize> {
+        let mask = self.slots.len() - 1;
+        let mut slot = hash as usize & mask;
+        loop {
+            let found = self.slots[slot];
+            if found == NONE {
+                return Err(slot);
+            }
+            let entry = &self.entries[found as usize];
+            if entry.hash == hash && self.keys[entry.range()] == *key {
+                return Ok(found as usize);
+            }
+            slot = (slot + 1) & mask;
+        }
     }
 
     fn grow(&mut self) {

@@ -1,7 +1,10 @@
 //! What the consumer was told to do, checked.
 
+use std::sync::Arc;
+
 pub use crate::sink_settings::{FieldFilter, InsertMode, KeyColumns, SinkSettings, TableName, Truncates};
 use syncline_runtime::settings::{DatabaseSettings, KafkaSettings, RegistrySettings};
+use syncline_transforms::mapping::Mappings;
 
 /// The consumer's settings.
 #[derive(Debug, Clone)]
@@ -18,6 +21,8 @@ pub struct ConsumerConfig {
     pub target: TargetConfig,
     /// How records become rows of it, where that is not Syncline's own way.
     pub sink: SinkSettings,
+    /// Which rows go to which tables, and how.
+    pub mappings: Arc<Mappings>,
     /// Writers, each with a connection of its own.
     pub writers: usize,
     /// Most rows in one target transaction.

@@ -86,6 +86,22 @@ impl Definitions {
         Ok(source.found.by_topic.keys().cloned().collect())
     }
 
+    /// The newest definition of each of a producer's tables.
+    ///
+    /// Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Definitions::get`].
+    pub async fn newest(&self, prefix: &str) -> Result<Vec<Arc<TableDefinition>>, ConsumerError> {
+        let topics = self.topics(prefix).await?;
+        let mut newest = Vec::with_capacity(topics.len());
+        for topic in topics {
+            newest.extend(self.get(&topic, NEWEST).await?);
+        }
+        Ok(newest)
+    }
+
     /// The prefixes a topic's definitions may be published under: the parts of its name, longest first.
     fn prefixes(&self, topic: &str) -> Vec<String> {
         if let Some(prefix) = &self.prefix {

@@ -8,11 +8,10 @@ use syncline_event::position::Position;
 
 use crate::batch::{Admission, Extent, Limits};
 use crate::chunk::Record;
-use crate::coalesce::{Change, Coalesced, Coalescer};
 use crate::order::{Order, Verdict};
 use crate::partition::{Counts, Failure, Partition};
-use crate::rows::Rows;
-use crate::targets::{Arrival, Batch, Move, TableBatch, TablePlan};
+use crate::table_draft::{Buffers, TableDraft};
+use crate::targets::{Arrival, Batch, Clearing, Move, TableBatch, TablePlan};
 
 /// Turns records into rows. Made of what is known already: what it lacks, it asks for.
 pub trait Decode {
@@ -31,23 +30,30 @@ pub trait Decode {
         header: Option<&Header>,
     ) -> Result<Shape, Obstacle<Self::Need>>;
 
-    /// How rows under a definition that [`Decode::shape`] named are written.
-    fn plan(&self, topic: usize, definition: u32) -> Arc<dyn TablePlan>;
+    /// How rows under a definition that [`Decode::shape`] named are written: a plan for each target table.
+    fn plans(&self, topic: usize, definition: u32) -> Vec<Arc<dyn TablePlan>>;
 
-    /// Writes one row and its key, and says what becomes of it; `None` where nothing was written and nothing does.
+    /// What a marker that empties the source's table does to the target's.
     ///
     /// # Errors
     ///
-    /// The record is bad. The row may be partial then.
+    /// A table may not be cleared.
+    fn clears(&self, topic: usize, definition: u32) -> Result<Vec<Clearing>, String>;
+
+    /// Stages the record's changes: none, or some in each of the tables, which are in the order of
+    /// [`Decode::plans`].
+    ///
+    /// # Errors
+    ///
+    /// The record is bad. What was staged is to be forgotten.
     fn decode(
         &mut self,
         topic: usize,
         definition: u32,
         record: &Record<'_>,
         header: Option<&Header>,
-        rows: &mut Rows,
-        key: &mut Vec<u8>,
-    ) -> Result<Option<Change>, String>;
+        tables: &mut [TableDraft],
+    ) -> Result<(), String>;
 
     /// The key of a record that was decoded, in a form for people.
     fn key_text(&mut self, topic: usize, definition: u32, record: &Record<'_>) -> Option<String>;
@@ -100,25 +106,12 @@ pub struct Draft {
     spare: Vec<Buffers>,
 }
 
-struct TableDraft {
-    topic: usize,
-    plan: Arc<dyn TablePlan>,
-    buffers: Buffers,
-}
-
-#[derive(Default)]
-struct Buffers {
-    rows: Rows,
-    coalescer: Coalescer,
-    coalesced: Coalesced,
-}
-
 /// A batch on its way to the target.
 pub struct Launch {
     moves: Vec<Move>,
     tables: Vec<TableBatch>,
     arrivals: Vec<Arrival>,
-    coalescers: Vec<Coalescer>,
+    buffers: Vec<Buffers>,
     changes: usize,
     first_change: Option<i64>,
     /// Partitions of the batch by the lane's index, with their counts; in the order of the moves.
@@ -230,44 +223,53 @@ impl Draft {
         }
         self.first_change.get_or_insert(record.offset);
         if let Some((header, barrier)) = marker {
+            let clears =
+                if barrier.kind.empties_table() { decoder.clears(partition.topic, definition)? } else { Vec::new() };
             self.arrivals.push(Arrival {
                 partition: partition.key.clone(),
                 position: header.position,
                 kind: barrier.kind,
                 partitions: barrier.partitions,
-                plan: decoder.plan(partition.topic, definition),
+                clears,
             });
             return Ok(Added::Marker(order, header.position));
         }
-        let table = self.table(partition.topic, definition, decoder);
-        let Buffers { rows, coalescer, .. } = &mut table.buffers;
-        if rows.size() > limits.bytes * 2 {
+        let tables = self.tables_of(partition.topic, definition, decoder);
+        if tables.iter().map(TableDraft::size).sum::<usize>() > limits.bytes * 2 {
             // A target's encoding may be longer than Avro's. The change is admitted again in the next batch.
             return Ok(Added::No(Stop::Full));
         }
-        let row = u32::try_from(rows.len()).expect("a batch is bounded far below 4 billion rows");
-        let change = match decoder.decode(partition.topic, definition, record, header, rows, coalescer.key()) {
-            Ok(Some(change)) => change,
-            Ok(None) => return Ok(Added::Yes(order)),
-            Err(reason) => {
-                rows.drop_partial();
-                return Err(reason);
-            }
-        };
-        coalescer.apply(rows, change, row).map_err(|error| error.to_string())?;
+        let staged = decoder.decode(partition.topic, definition, record, header, tables);
+        let good =
+            staged.and_then(|()| tables.iter().try_for_each(|table| table.check().map_err(|error| error.to_string())));
+        if let Err(reason) = good {
+            tables.iter_mut().for_each(TableDraft::unstage);
+            return Err(reason);
+        }
+        let mut any = false;
+        for table in tables {
+            any |= table.settle();
+        }
+        if !any {
+            return Ok(Added::Yes(order));
+        }
         *last = Some((record.offset, definition));
         Ok(Added::Counted(order, |counts| counts.taken += 1))
     }
 
-    fn table<D: Decode>(&mut self, topic: usize, definition: u32, decoder: &D) -> &mut TableDraft {
-        let index = self.tables.iter().position(|table| table.topic == topic).unwrap_or_else(|| {
-            let plan = decoder.plan(topic, definition);
-            let mut buffers = self.spare.pop().unwrap_or_default();
-            buffers.rows.clear(plan.definition().columns.len());
-            self.tables.push(TableDraft { topic, plan, buffers });
-            self.tables.len() - 1
+    /// The tables that a topic's records go to; they lie side by side.
+    fn tables_of<D: Decode>(&mut self, topic: usize, definition: u32, decoder: &D) -> &mut [TableDraft] {
+        let of_topic = |table: &TableDraft| table.topic == topic;
+        let first = self.tables.iter().position(of_topic).unwrap_or_else(|| {
+            let first = self.tables.len();
+            for plan in decoder.plans(topic, definition) {
+                self.tables.push(TableDraft::new(topic, plan, self.spare.pop().unwrap_or_default()));
+            }
+            first
         });
-        &mut self.tables[index]
+        let tables = &mut self.tables[first..];
+        let behind = tables.iter().position(|table| !of_topic(table)).unwrap_or(tables.len());
+        &mut tables[..behind]
     }
 
     /// Forgets everything; the caller resets the partitions.
@@ -276,10 +278,7 @@ impl Draft {
         self.arrivals.clear();
         self.last_keys.clear();
         self.first_change = None;
-        for mut table in self.tables.drain(..) {
-            table.buffers.coalescer.clear();
-            self.spare.push(table.buffers);
-        }
+        self.spare.extend(self.tables.drain(..).map(TableDraft::into_buffers));
     }
 
     /// The batch as it goes to the target, and an empty draft. `partitions` are all that may have records in it, by
@@ -289,7 +288,7 @@ impl Draft {
             moves: Vec::new(),
             tables: Vec::with_capacity(self.tables.len()),
             arrivals: std::mem::take(&mut self.arrivals),
-            coalescers: Vec::with_capacity(self.tables.len()),
+            buffers: Vec::with_capacity(self.tables.len()),
             changes: self.extent.changes(),
             first_change: self.first_change.take(),
             members: Vec::new(),
@@ -297,11 +296,14 @@ impl Draft {
         for (index, partition) in partitions {
             let Some((from, to)) = partition.moves() else { continue };
             let mut last_key = None;
-            if let Some(table) = self.tables.iter().find(|table| table.topic == partition.topic) {
-                let name = table.plan.definition().qualified_name();
-                if partition.table != name {
-                    partition.table = name;
+            let mut tables = self.tables.iter().filter(|table| table.topic == partition.topic);
+            if let Some(table) = tables.next() {
+                let mut name = table.plan().definition().qualified_name();
+                for other in tables {
+                    name.push_str(", ");
+                    name.push_str(&other.plan().definition().qualified_name());
                 }
+                partition.target = name;
                 last_key = self.last_keys.remove(&(partition.topic, partition.key.partition));
             }
             let position = partition.drafted().order.position();
@@ -311,22 +313,20 @@ impl Draft {
                 from,
                 to,
                 position,
-                table: partition.table.clone(),
+                table: partition.target.clone(),
                 records: counts.taken,
                 last_key,
             });
             launch.members.push((index, counts));
         }
         for table in self.tables.drain(..) {
-            if table.buffers.coalescer.is_empty() {
-                self.spare.push(table.buffers);
-                continue;
+            match table.launch() {
+                Ok((batch, buffers)) => {
+                    launch.tables.push(batch);
+                    launch.buffers.push(buffers);
+                }
+                Err(buffers) => self.spare.push(buffers),
             }
-            let Buffers { rows, mut coalescer, mut coalesced } = table.buffers;
-            coalescer.finish(&mut coalesced);
-            let Coalesced { deletes, upserts, updates, fills } = coalesced;
-            launch.coalescers.push(coalescer);
-            launch.tables.push(TableBatch { plan: table.plan, rows, deletes, upserts, updates, fills });
         }
         self.extent.clear();
         self.last_keys.clear();
@@ -335,10 +335,7 @@ impl Draft {
 
     /// Takes back the memory of a batch that is done with.
     pub fn recycle(&mut self, launch: Launch) {
-        for (table, coalescer) in launch.tables.into_iter().zip(launch.coalescers) {
-            let TableBatch { rows, deletes, upserts, updates, fills, .. } = table;
-            self.spare.push(Buffers { rows, coalescer, coalesced: Coalesced { deletes, upserts, updates, fills } });
-        }
+        self.spare.extend(launch.tables.into_iter().zip(launch.buffers).map(|(batch, buffers)| buffers.of(batch)));
     }
 }
 

@@ -17,6 +17,7 @@ use std::time::Duration;
 use rustc_hash::{FxHashMap, FxHashSet};
 use syncline_runtime::retry::Backoff;
 use syncline_runtime::shutdown::Shutdown;
+use syncline_transforms::mapping::Mappings;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
@@ -48,6 +49,8 @@ pub struct LaneSettings {
     pub attempts: u32,
     /// How records become rows.
     pub sink: Arc<SinkSettings>,
+    /// Which rows go where, and how.
+    pub mappings: Arc<Mappings>,
 }
 
 /// Records looked at between two looks at the events.
@@ -159,7 +162,7 @@ impl Lane {
             runs: FxHashMap::default(),
             last_run: 0,
             first: 0,
-            decoders: Decoders::new(Arc::clone(&settings.sink)),
+            decoders: Decoders::new(Arc::clone(&settings.sink), Arc::clone(&settings.mappings)),
             settings,
             draft: Draft::default(),
             lookups: JoinSet::new(),

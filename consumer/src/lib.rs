@@ -24,6 +24,7 @@ mod simulation;
 pub mod sink_settings;
 pub mod start;
 pub mod stats;
+pub mod table_draft;
 pub mod takeover;
 pub mod targets;
 pub mod topics;

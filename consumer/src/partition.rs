@@ -63,6 +63,8 @@ pub struct Partition {
     pub topic: usize,
     /// The source's table, or the topic's name while the table is not known.
     pub table: String,
+    /// The target's tables, or the topic's name while they are not known.
+    pub target: String,
     /// What it does.
     pub state: State,
     /// As the target's row says: where a transaction's swap starts from.
@@ -87,6 +89,7 @@ impl Partition {
         let committed = mark(progress);
         Self {
             table: key.topic.clone(),
+            target: key.topic.clone(),
             key,
             topic,
             state: state(progress),

@@ -154,6 +154,7 @@ fn spawn_lanes(
             limits: Limits { changes: config.batch_rows.max(1), bytes: BATCH_BYTES },
             attempts: config.retry_attempts.max(1),
             sink: Arc::clone(&sink),
+            mappings: Arc::clone(&config.mappings),
         };
         let lane = Lane::new(
             settings,

@@ -7,6 +7,7 @@ use serde::Serialize;
 use syncline_consumer::config::{ConsumerConfig, TargetConfig};
 use syncline_consumer::targets::postgres::PostgresTarget;
 use syncline_consumer::targets::{Target, TargetError, Writer};
+use syncline_event::table::TableDefinition;
 use syncline_producer::config::ProducerConfig;
 use syncline_producer::error::ProducerError;
 use syncline_runtime::kafka::Admin;
@@ -14,8 +15,9 @@ use syncline_runtime::registry::Registry;
 use syncline_runtime::settings::{DatabaseSettings, KafkaSettings, RegistrySettings};
 
 use crate::cli::Output;
-use crate::config::{Sides, SyncConfig};
+use crate::config::{MappingsFile, Sides, SyncConfig};
 use crate::failure::{Failure, chain};
+use crate::mappings;
 
 /// Everything that was looked at.
 #[derive(Debug, Default, Serialize)]
@@ -60,7 +62,7 @@ pub(crate) async fn check(file: &Path, output: Output) -> Result<(), Failure> {
         }
     };
     let mut checks = vec![Finding::new("configuration", file.display().to_string(), Vec::new())];
-    let SyncConfig { producer, consumer } = config;
+    let SyncConfig { producer, consumer, mappings } = config;
     let shared = producer.as_ref().map(|config| (&config.kafka, &config.registry));
     let shared = shared.or(consumer.as_ref().map(|config| (&config.kafka, &config.registry)));
     if let Some((kafka_settings, registry_settings)) = shared {
@@ -68,7 +70,7 @@ pub(crate) async fn check(file: &Path, output: Output) -> Result<(), Failure> {
         checks.extend([kafka, registry]);
     }
     if let Some(config) = &producer {
-        let mut finding = source(config).await;
+        let mut finding = source(config, &mappings).await;
         // Kafka and the registry are looked at there too; once is enough.
         finding.faults.retain(|fault| !checks.iter().any(|other| other.faults.contains(fault)));
         finding.ok = finding.faults.is_empty();
@@ -105,12 +107,13 @@ async fn registry(settings: &RegistrySettings) -> Finding {
     Finding::new("schema_registry", settings.urls.join(", "), faults)
 }
 
-async fn source(config: &ProducerConfig) -> Finding {
+async fn source(config: &ProducerConfig, mappings: &MappingsFile) -> Finding {
     let place = place(&config.source);
     match syncline_producer::check::check(config).await {
         Ok(report) => {
-            let mut finding = Finding::new("source", place, Vec::new());
-            finding.notes = vec![format!("captures {}", report.tables.join(", "))];
+            let mut finding = Finding::new("source", place, mappings::faults(mappings, report.tables.iter()));
+            let tables: Vec<String> = report.tables.iter().map(TableDefinition::qualified_name).collect();
+            finding.notes = vec![format!("captures {}", tables.join(", "))];
             finding.notes.extend(report.notes);
             finding
         }

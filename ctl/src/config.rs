@@ -7,6 +7,7 @@ mod debezium;
 mod events;
 mod fields;
 mod jdbc_sink;
+mod mappings;
 mod names;
 mod raw;
 #[cfg(test)]
@@ -14,12 +15,14 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::Value;
 use syncline_consumer::config::ConsumerConfig;
 use syncline_producer::config::ProducerConfig;
 use syncline_runtime::config::{ConfigError, Environment, Loaded, load};
+use syncline_transforms::mapping::Mappings;
 
 /// Which sides of a sync a verb is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +42,17 @@ pub(crate) struct SyncConfig {
     pub(crate) producer: Option<ProducerConfig>,
     /// With a `target`.
     pub(crate) consumer: Option<ConsumerConfig>,
+    /// Which rows go where; with or without either side.
+    pub(crate) mappings: MappingsFile,
+}
+
+/// The mappings, and the file they stand in.
+#[derive(Debug, Clone)]
+pub(crate) struct MappingsFile {
+    /// For messages.
+    pub(crate) file: PathBuf,
+    /// The mappings.
+    pub(crate) mappings: Arc<Mappings>,
 }
 
 impl SyncConfig {

@@ -6,6 +6,7 @@ mod config;
 mod connectors;
 mod failure;
 mod life;
+mod mappings;
 mod progress;
 mod resync;
 mod run;

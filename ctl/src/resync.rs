@@ -16,7 +16,7 @@ use crate::snapshot::{matching, resync_tables};
 /// The file does not fit, the plan cannot be made or carried out, or nobody confirmed it.
 pub(crate) async fn resync(options: Resync) -> Result<(), Failure> {
     let sides = if options.source || !options.table.is_empty() { Sides::Producer } else { Sides::Consumer };
-    let SyncConfig { producer, consumer } = SyncConfig::load(&options.file.path, sides)?;
+    let SyncConfig { producer, consumer, .. } = SyncConfig::load(&options.file.path, sides)?;
     let missing = |section: &str| Failure::Usage(format!("the sync file has no `{section}` to do this with"));
     match options.topic {
         None if !options.table.is_empty() => {

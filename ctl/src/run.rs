@@ -14,8 +14,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::check;
-use crate::config::{Sides, SyncConfig};
+use crate::config::{MappingsFile, Sides, SyncConfig};
 use crate::failure::Failure;
+use crate::mappings;
 use crate::progress::{Counters, Display, Sampler};
 
 /// Both parts end within 10 s after a signal; this is when patience ends. Dying is safe at any moment.
@@ -31,12 +32,13 @@ pub(crate) async fn run(
     until_caught_up: bool,
     display: Display,
 ) -> Result<(), Failure> {
+    let mappings = config.mappings.clone();
     let (producer, consumer) = select(config, sides)?;
     let shutdown =
         Shutdown::on_signals().map_err(|source| Failure::System { what: "cannot listen for signals", source })?;
     let counters = Counters::new(producer.as_ref(), consumer.as_ref());
     tokio::select! {
-        ready = ready(producer.as_ref(), consumer.as_ref()) => ready?,
+        ready = ready(producer.as_ref(), consumer.as_ref(), &mappings) => ready?,
         () = shutdown.wait() => return if until_caught_up { Err(Failure::Interrupted) } else { Ok(()) },
     }
     let mut sampler = Sampler::new(counters.clone());
@@ -53,14 +55,20 @@ pub(crate) async fn run(
 
 /// Looks at every server before anything is changed on one of them: a password that is wrong at the target must not
 /// leave a slot behind at the source. Later outages are waited out.
-async fn ready(producer: Option<&ProducerConfig>, consumer: Option<&ConsumerConfig>) -> Result<(), Failure> {
+async fn ready(
+    producer: Option<&ProducerConfig>,
+    consumer: Option<&ConsumerConfig>,
+    mappings: &MappingsFile,
+) -> Result<(), Failure> {
     match (producer, consumer) {
         (Some(config), _) => {
-            syncline_producer::check::check(config).await?;
+            let report = syncline_producer::check::check(config).await?;
+            mappings::refuse(mappings::faults(mappings, report.tables.iter()))?;
         }
         (None, Some(config)) => {
             Admin::connect(&config.kafka).await?;
             Registry::connect(&config.registry)?.check().await?;
+            mappings::check_published(mappings, config).await?;
         }
         (None, None) => {}
     }
@@ -76,7 +84,7 @@ fn select(config: SyncConfig, sides: Sides) -> Result<(Option<ProducerConfig>, O
             "`syncline {verb}` needs `{section}` in the sync file; without it there is `syncline {other}`"
         ))
     };
-    let SyncConfig { producer, consumer } = config;
+    let SyncConfig { producer, consumer, .. } = config;
     match sides {
         Sides::Both if producer.is_none() => Err(missing("run", "source", "consume")),
         Sides::Both if consumer.is_none() => Err(missing("run", "target", "produce")),

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use async_trait::async_trait;
 use syncline_consumer::rows::{Cell, Rows};
 use syncline_consumer::targets::{
-    Arrival, Batch, Move, PartitionKey, TableBatch, TablePlan, Target, TargetError, Writer, Written,
+    Arrival, Batch, Clear, Clearing, Move, PartitionKey, TableBatch, TablePlan, Target, TargetError, Writer, Written,
 };
 use syncline_event::avro::value::Value;
 use syncline_event::handling::Handling;
@@ -334,7 +334,13 @@ pub async fn partial_updates(site: &dyn Site) -> Result<()> {
 }
 
 fn arrival(number: i32, position: Position, kind: BarrierKind, plan: &Arc<dyn TablePlan>) -> Arrival {
-    Arrival { partition: partition(number), position, kind, partitions: 2, plan: Arc::clone(plan) }
+    Arrival { partition: partition(number), position, kind, partitions: 2, clears: clears(kind, plan) }
+}
+
+/// What a marker of the kind does to a table.
+fn clears(kind: BarrierKind, plan: &Arc<dyn TablePlan>) -> Vec<Clearing> {
+    let clearing = Clearing { plan: Arc::clone(plan), how: Clear::Delete };
+    kind.empties_table().then_some(clearing).into_iter().collect()
 }
 
 /// A truncate empties the table once, with the last partition that arrives, and holds the others until then.

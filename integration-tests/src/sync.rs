@@ -56,6 +56,8 @@ pub struct Options {
     pub properties: Vec<String>,
     /// Further lines of `kafka.properties`.
     pub kafka_properties: Vec<String>,
+    /// Lines of `table_mappings`.
+    pub mappings: Vec<String>,
 }
 
 impl Sync {
@@ -82,6 +84,7 @@ impl Sync {
                 settings: Vec::new(),
                 properties: Vec::new(),
                 kafka_properties: Vec::new(),
+                mappings: Vec::new(),
             },
             source: Some(source),
             target: Some(target),
@@ -192,6 +195,7 @@ impl Sync {
             writeln!(text, "      - '{}'", table.replace('\'', "''"))?;
         }
         section(&mut text, "  properties:", properties, "    ");
+        section(&mut text, "table_mappings:", &self.options.mappings, "  ");
         Ok(text)
     }
 

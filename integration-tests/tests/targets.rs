@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use syncline_consumer::targets::postgres::PostgresTarget;
-use syncline_consumer::targets::{Arrival, Batch, Move, Target, TargetError, Writer, Written};
+use syncline_consumer::targets::{Arrival, Batch, Clear, Clearing, Move, Target, TargetError, Writer, Written};
 use syncline_event::avro::value::Value;
 use syncline_event::header::BarrierKind;
 use syncline_event::table::{Column, ColumnType, Identity, TableDefinition, TypeKind};
@@ -131,8 +131,9 @@ async fn bookkeeping_without_the_privilege_prints_the_sql() -> Result<()> {
     // Without TRUNCATE a barrier deletes.
     site.execute(&format!("CREATE TABLE t (id bigint PRIMARY KEY, name text, note text); GRANT SELECT, INSERT, UPDATE, DELETE ON t TO {role}; INSERT INTO t VALUES (1)")).await?;
     let plan = writer.plan(&conformance::simple()).await?;
+    let clears = vec![Clearing { plan, how: Clear::Delete }];
     let arrivals =
-        [Arrival { partition: partition(0), position: at(5), kind: BarrierKind::Truncate, partitions: 1, plan }];
+        [Arrival { partition: partition(0), position: at(5), kind: BarrierKind::Truncate, partitions: 1, clears }];
     let batch = Batch { moves: &[step(0, 0, 1)], tables: &[], arrivals: &arrivals };
     assert_eq!(writer.write(&batch).await?, Written::Applied { released: vec![true] });
     assert!(site.rows("public", "t", &["id"]).await?.is_empty());

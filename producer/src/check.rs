@@ -1,6 +1,7 @@
 //! `syncline check` for the producer: what a start would find, without changing anything.
 
 use sqlx::PgConnection;
+use syncline_event::table::TableDefinition;
 use syncline_runtime::kafka::Admin;
 use syncline_runtime::registry::Registry;
 
@@ -13,10 +14,10 @@ use crate::sources::postgres::slot;
 use crate::sources::postgres::transport::ReplicationSession;
 
 /// What a start would find.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Report {
-    /// The tables that would be captured, `schema.table`.
-    pub tables: Vec<String>,
+    /// The tables that would be captured.
+    pub tables: Vec<TableDefinition>,
     /// What a start would do, in words.
     pub notes: Vec<String>,
 }
@@ -54,7 +55,7 @@ pub async fn check(config: &ProducerConfig) -> Result<Report, ProducerError> {
             Some(holder) => format!("slot {} is in use by {holder}", config.slot),
         },
     });
-    Ok(Report { tables: tables.values().map(|table| table.qualified_name()).collect(), notes })
+    Ok(Report { tables: tables.into_values().collect(), notes })
 }
 
 /// The session, whether it holds the slot's lock, and what was found. The lock keeps producers from moving the place

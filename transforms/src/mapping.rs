@@ -10,7 +10,7 @@ mod names;
 use std::fmt;
 
 pub use apply::{Change, Outcome, Refusal, Write};
-pub use compile::{Requirement, Route};
+pub use compile::{Emptied, Requirement, Route};
 pub use names::{SourceTable, check_target};
 
 use syncline_event::table::TableDefinition;

@@ -1,6 +1,7 @@
 //! From a record to a row: schemas, definitions and plans by what the record names, each asked for once.
 
 mod need;
+mod routed;
 mod row;
 #[cfg(test)]
 mod tests;
@@ -18,9 +19,12 @@ use syncline_event::handling::Handling;
 use syncline_event::header::Header;
 use syncline_event::operation::Operation;
 use syncline_event::table::{ReplicaIdentity, TableDefinition};
+use syncline_transforms::expression::Context as MappingContext;
+use syncline_transforms::mapping::{Mappings, Route};
 
 pub use self::need::Need;
-use self::row::{TRUNCATED, text, write_change, write_key};
+use self::routed::{Routed, unfit};
+use self::row::{TRUNCATED, changes_a_row, stage_change, stage_key, text};
 use self::topic::{Current, Schemas, Topic};
 use self::wire::{Inline, SchemaRef, Wire};
 use crate::chunk::Record;
@@ -28,13 +32,16 @@ use crate::coalesce::Change;
 use crate::config::{KeyColumns, SinkSettings, Truncates};
 use crate::definitions::NEWEST;
 use crate::draft::{Decode, Obstacle, Shape};
-use crate::rows::Rows;
-use crate::targets::TablePlan;
+use crate::table_draft::TableDraft;
+use crate::targets::{Clearing, TablePlan};
 
 /// What a lane knows about the records of its topics.
 #[derive(Default)]
 pub struct Decoders {
     settings: Arc<SinkSettings>,
+    mappings: Arc<Mappings>,
+    /// For mappings: microseconds since 1970.
+    clock_us: i64,
     topics: Vec<Topic>,
     schemas: FxHashMap<SchemaId, Arc<str>>,
     inline: Inline,
@@ -42,6 +49,7 @@ pub struct Decoders {
     hopeless: FxHashMap<Need, String>,
     envelope: Envelope<'static>,
     key_values: Vec<Value<'static>>,
+    routed: Routed,
     /// Data in another form than Avro, turned into it.
     scratch: Vec<u8>,
 }
@@ -55,8 +63,13 @@ fn bad(error: impl std::fmt::Display) -> Obstacle<Need> {
 impl Decoders {
     /// Knows nothing yet.
     #[must_use]
-    pub fn new(settings: Arc<SinkSettings>) -> Self {
-        Self { settings, ..Self::default() }
+    pub fn new(settings: Arc<SinkSettings>, mappings: Arc<Mappings>) -> Self {
+        Self { settings, mappings, ..Self::default() }
+    }
+
+    /// Sets the clock that mappings see, in microseconds since 1970.
+    pub fn set_clock(&mut self, micros: i64) {
+        self.clock_us = micros;
     }
 
     /// The lane's index of a topic, given when first asked.
@@ -78,6 +91,15 @@ impl Decoders {
     #[must_use]
     pub fn definition(&self, topic: usize, number: u32) -> Option<&Arc<TableDefinition>> {
         self.topics[topic].definitions.get(&number)
+    }
+
+    /// The target table of one of a definition's ways.
+    #[must_use]
+    pub fn routed(&self, topic: usize, number: u32, route: usize) -> Option<&Arc<TableDefinition>> {
+        match self.topics[topic].routes.get(&number)?.get(route) {
+            Some(route) => Some(route.definition()),
+            None => self.definition(topic, number),
+        }
     }
 
     /// The source's name of the topic's table, by the newest definition that is known.
@@ -120,10 +142,10 @@ impl Decoders {
         topic.described = Some(definition.map(|definition| topic.keep(definition)));
     }
 
-    /// A plan has come.
-    pub fn add_plan(&mut self, topic: usize, plan: Arc<dyn TablePlan>) {
+    /// A plan of one of a definition's ways has come.
+    pub fn add_plan(&mut self, topic: usize, route: usize, plan: Arc<dyn TablePlan>) {
         let number = plan.definition().number;
-        self.topics[topic].plans.insert(number, plan);
+        self.topics[topic].plans.insert((number, route), plan);
     }
 
     /// A need will never be met. Says why and what to do.
@@ -164,9 +186,23 @@ impl Decoders {
         found.map_or_else(|| self.ask(Need::Definition { topic, number }), |found| Ok(Arc::clone(found)))
     }
 
-    fn planned(&self, topic: usize, definition: u32) -> Asked<Arc<dyn TablePlan>> {
-        let found = self.topics[topic].plans.get(&definition);
-        found.map_or_else(|| self.ask(Need::Plan { topic, definition }), |found| Ok(Arc::clone(found)))
+    /// The ways of a definition that is known, each with a plan.
+    fn planned(&mut self, topic: usize, definition: u32) -> Asked<Arc<[Route]>> {
+        let routes = match self.topics[topic].routes.get(&definition) {
+            Some(routes) => Arc::clone(routes),
+            None => {
+                let table = self.known(topic, definition)?;
+                let routes: Arc<[Route]> = self.mappings.routes(&table).map_err(|misfits| unfit(&misfits))?.into();
+                self.topics[topic].routes.insert(definition, Arc::clone(&routes));
+                routes
+            }
+        };
+        for route in 0..routes.len().max(1) {
+            if !self.topics[topic].plans.contains_key(&(definition, route)) {
+                return self.ask(Need::Plan { topic, definition, route });
+            }
+        }
+        Ok(routes)
     }
 
     /// The definition of a marker.
@@ -213,17 +249,18 @@ impl Decoders {
             return Ok(());
         }
         let table = self.known(topic, definition)?;
-        let plan = self.planned(topic, definition)?;
+        let routes = self.planned(topic, definition)?;
         let decoder = match self.topics[topic].envelopes.get(&(schema, definition)) {
             Some(decoder) => Arc::clone(decoder),
             None => {
                 let text = self.schema(schema)?;
-                let compiled = Arc::new(EnvelopeDecoder::compile(&text, &table).map_err(bad)?);
+                let is_read = |column| routes.is_empty() || routes.iter().any(|route| route.reads(column));
+                let compiled = Arc::new(EnvelopeDecoder::compile_for(&text, &table, is_read).map_err(bad)?);
                 self.topics[topic].envelopes.insert((schema, definition), Arc::clone(&compiled));
                 compiled
             }
         };
-        self.topics[topic].current = Some(Current { schema, definition, decoder, plan });
+        self.topics[topic].current = Some(Current { schema, definition, decoder, routes });
         Ok(())
     }
 
@@ -322,23 +359,28 @@ impl Decoders {
         topic: usize,
         definition: u32,
         record: &Record<'_>,
-        rows: &mut Rows,
-        key: &mut Vec<u8>,
-    ) -> Result<Option<Change>, String> {
+        tables: &mut [TableDraft],
+    ) -> Result<(), String> {
         let wire = self.key_of(topic, record)?;
         let topic = &self.topics[topic];
-        let plan = topic.plans.get(&definition).expect("shape() asked for the plan first");
+        let table = topic.definitions.get(&definition).expect("shape() asked for the definition first");
+        let routes = topic.routes.get(&definition).expect("shape() asked for the plans first");
         let schema = wire.schema().expect("shape() found a schema");
         let decoder = topic.keys.get(&(schema, definition)).expect("shape() compiled the decoder first");
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut values = recycle(std::mem::take(&mut self.key_values));
         let result = self.inline.datum(&wire, &mut scratch).and_then(|datum| {
             decoder.decode(datum, &mut values).map_err(|error| error.to_string())?;
-            write_key(plan.as_ref(), |index, _| values.get(index), rows, key)
+            if routes.is_empty() {
+                return stage_key(&mut tables[0], |index, _| values.get(index));
+            }
+            // The delete that it stands behind, or stands for, was committed last.
+            let context = MappingContext { commit_us: topic.source_time_us, clock_us: self.clock_us };
+            self.routed.stage_tombstone(routes, table, &values, context, tables)
         });
         self.key_values = recycle(values);
         self.scratch = scratch;
-        result.map(|()| Some(Change::Delete))
+        result
     }
 }
 
@@ -366,8 +408,18 @@ impl Decode for Decoders {
         }
     }
 
-    fn plan(&self, topic: usize, definition: u32) -> Arc<dyn TablePlan> {
-        Arc::clone(self.topics[topic].plans.get(&definition).expect("shape() asked for the plan first"))
+    fn plans(&self, topic: usize, definition: u32) -> Vec<Arc<dyn TablePlan>> {
+        let topic = &self.topics[topic];
+        let routes = topic.routes.get(&definition).map_or(1, |routes| routes.len().max(1));
+        let plan = |route| topic.plans.get(&(definition, route)).expect("shape() asked for the plans first");
+        (0..routes).map(|route| Arc::clone(plan(route))).collect()
+    }
+
+    fn clears(&self, topic: usize, definition: u32) -> Result<Vec<Clearing>, String> {
+        let plans = self.plans(topic, definition);
+        let topic = &self.topics[topic];
+        let routes = topic.routes.get(&definition).expect("shape() asked for the plans first");
+        routed::clears(routes, plans, &topic.name)
     }
 
     fn decode(
@@ -376,15 +428,14 @@ impl Decode for Decoders {
         definition: u32,
         record: &Record<'_>,
         header: Option<&Header>,
-        rows: &mut Rows,
-        key: &mut Vec<u8>,
-    ) -> Result<Option<Change>, String> {
+        tables: &mut [TableDraft],
+    ) -> Result<(), String> {
         let wire = self.value_of(topic, record)?;
         if wire == Wire::Null {
-            return self.decode_tombstone(topic, definition, record, rows, key);
+            return self.decode_tombstone(topic, definition, record, tables);
         }
         let topic = &mut self.topics[topic];
-        let Current { decoder, plan, .. } = topic.current.as_ref().expect("shape() compiled the decoder first");
+        let Current { decoder, routes, .. } = topic.current.as_ref().expect("shape() compiled the decoder first");
         let mut scratch = std::mem::take(&mut self.scratch);
         let mut envelope = std::mem::take(&mut self.envelope).recycle();
         let result = self.inline.datum(&wire, &mut scratch).and_then(|datum| {
@@ -393,10 +444,18 @@ impl Decode for Decoders {
                 Some(header) => envelope.apply_header(header).map_err(|error| error.to_string())?,
                 None => envelope.apply_placeholder(),
             }
-            let change = write_change(&envelope, plan.as_ref(), &self.settings, rows, key)?;
             // A row that an incremental snapshot has yet to bring need not be there.
-            let filling = header.is_some_and(|header| header.filling);
-            Ok(change.map(|change| if filling && change == Change::Update { Change::Fill } else { change }))
+            let update = if header.is_some_and(|header| header.filling) { Change::Fill } else { Change::Update };
+            if !changes_a_row(&envelope, &self.settings)? {
+                return Ok(());
+            }
+            if routes.is_empty() {
+                return stage_change(&envelope, update, &mut tables[0]);
+            }
+            let position = header.map(|header| header.position);
+            let context = MappingContext { commit_us: envelope.source_ts_us, clock_us: self.clock_us };
+            let deletes = self.settings.deletes;
+            self.routed.stage(routes, &envelope, (position, context), (update, deletes), tables)
         });
         topic.source_time_us = topic.source_time_us.max(envelope.source_ts_us);
         self.envelope = envelope.recycle();

@@ -25,5 +25,7 @@ pub enum Need {
         topic: usize,
         /// The definition's number.
         definition: u32,
+        /// Which of its ways into target tables.
+        route: usize,
     },
 }

@@ -7,6 +7,7 @@ use syncline_event::operation::Operation;
 use crate::coalesce::Change;
 use crate::config::{SinkSettings, Truncates};
 use crate::rows::{CellForm, Rows};
+use crate::table_draft::TableDraft;
 use crate::targets::TablePlan;
 
 /// Longest text of a key column in the bookkeeping.
@@ -43,52 +44,72 @@ pub(super) const TRUNCATED: &str = "the source's table was truncated: a truncate
     across partitions; empty the target's table and go on behind it with `syncline resync --topic … --from …`, or have \
     truncates passed over with target.properties: {truncate.enabled: false} (or skipped.operations=t in the connector)";
 
-/// Writes the row of a change and its key; `None` where it changes nothing here.
-pub(super) fn write_change(
-    envelope: &Envelope<'_>,
-    plan: &dyn TablePlan,
-    settings: &SinkSettings,
-    rows: &mut Rows,
-    key: &mut Vec<u8>,
-) -> Result<Option<Change>, String> {
+/// Whether a change of the source's table is one of a row here.
+///
+/// # Errors
+///
+/// It is nothing that can be applied.
+pub(super) fn changes_a_row(envelope: &Envelope<'_>, settings: &SinkSettings) -> Result<bool, String> {
     match envelope.operation {
-        operation @ (Operation::Create | Operation::Read | Operation::Update) => {
-            if !envelope.after.present {
-                return Err(format!("event with op {operation} has no row after the change"));
-            }
-            let whole = write_row(plan, &envelope.after.values, rows, key)?;
-            if whole {
-                Ok(Some(Change::Upsert))
-            } else if operation == Operation::Update {
-                Ok(Some(Change::Update))
-            } else {
-                Err("a new row lacks columns that its event does not hold (its key changed while a TOASTed column did \
-                     not); run `syncline resync --source`"
-                    .into())
-            }
+        operation @ (Operation::Create | Operation::Read | Operation::Update) if !envelope.after.present => {
+            Err(format!("event with op {operation} has no row after the change"))
         }
-        Operation::Delete if !settings.deletes => Ok(None),
-        Operation::Delete => {
-            if !envelope.before.present {
-                return Err("event with op d has no row before the change".into());
-            }
-            write_key(plan, |_, column| envelope.before.values.get(column), rows, key)?;
-            Ok(Some(Change::Delete))
-        }
-        Operation::Truncate if settings.truncates == Truncates::Ignore => Ok(None),
+        Operation::Create | Operation::Read | Operation::Update => Ok(true),
+        Operation::Delete if !settings.deletes => Ok(false),
+        Operation::Delete if !envelope.before.present => Err("event with op d has no row before the change".into()),
+        Operation::Delete => Ok(true),
+        Operation::Truncate if settings.truncates == Truncates::Ignore => Ok(false),
         Operation::Truncate => Err(TRUNCATED.into()),
         Operation::Message => Err("a logical message is no change of a table; leave its topic out".into()),
     }
 }
 
-/// Writes a whole row and its key. Whether the event knows every column that the source decides.
-fn write_row(plan: &dyn TablePlan, values: &[Value<'_>], rows: &mut Rows, key: &mut Vec<u8>) -> Result<bool, String> {
+/// Stages a change of a row as it is. `update` is what an update with unknown columns is.
+pub(super) fn stage_change(envelope: &Envelope<'_>, update: Change, table: &mut TableDraft) -> Result<(), String> {
+    if envelope.operation == Operation::Delete {
+        return stage_key(table, |_, column| envelope.before.values.get(column));
+    }
+    let values = &envelope.after.values;
+    let change = match (is_whole(table.plan().as_ref(), values), envelope.operation) {
+        (true, _) => Change::Upsert,
+        (false, Operation::Update) => update,
+        (false, _) => {
+            return Err(
+                "a new row lacks columns that its event does not hold (its key changed while a TOASTed column \
+                        did not); run `syncline resync --source`"
+                    .into(),
+            );
+        }
+    };
+    stage_row(table, change, values)
+}
+
+/// Stages the delete of a row. `value` finds a key value by its index in the key and by its column.
+pub(super) fn stage_key<'v>(
+    table: &mut TableDraft,
+    value: impl Fn(usize, usize) -> Option<&'v Value<'v>>,
+) -> Result<(), String> {
+    table.stage(Change::Delete, |plan, rows, key| write_key(plan, value, rows, key))
+}
+
+/// Stages a row as wide as the table's definition.
+pub(super) fn stage_row(table: &mut TableDraft, change: Change, values: &[Value<'_>]) -> Result<(), String> {
+    table.stage(change, |plan, rows, key| write_row(plan, values, rows, key))
+}
+
+/// Whether an event knows every column that the source decides.
+fn is_whole(plan: &dyn TablePlan, values: &[Value<'_>]) -> bool {
+    let columns = plan.definition().columns.iter().enumerate();
+    let mut decided = columns.filter(|(_, column)| column.generated.is_none());
+    decided.all(|(index, _)| values.get(index).is_some_and(|value| *value != Value::Unknown))
+}
+
+/// Writes a row and its key.
+fn write_row(plan: &dyn TablePlan, values: &[Value<'_>], rows: &mut Rows, key: &mut Vec<u8>) -> Result<(), String> {
     let definition = plan.definition();
-    let mut whole = true;
     for (index, column) in definition.columns.iter().enumerate() {
         let value = values.get(index).unwrap_or(&Value::Unknown);
         if *value == Value::Unknown || column.generated.is_some() {
-            whole &= column.generated.is_some();
             rows.push(|_| Ok::<_, String>(CellForm::Unknown))?;
         } else {
             rows.push(|out| plan.encode(index, value, out)).map_err(|error| in_column(&column.name, &error))?;
@@ -97,12 +118,11 @@ fn write_row(plan: &dyn TablePlan, values: &[Value<'_>], rows: &mut Rows, key: &
     for column in &definition.key {
         append_key(plan, *column, values.get(*column), key)?;
     }
-    Ok(whole)
+    Ok(())
 }
 
-/// Writes a row of which only the key cells are set, and the key. `value` finds a key value by its index in the key
-/// and by its column.
-pub(super) fn write_key<'v>(
+/// Writes a row of which only the key cells are set, and the key.
+fn write_key<'v>(
     plan: &dyn TablePlan,
     value: impl Fn(usize, usize) -> Option<&'v Value<'v>>,
     rows: &mut Rows,

@@ -55,9 +55,9 @@ fn shape(decoders: &mut Decoders, record: &Record<'_>, header: Option<&Header>) 
                     Need::Definition { topic, number } => {
                         decoders.add_definition(topic, number, Arc::new(definition()));
                     }
-                    Need::Plan { topic, definition } => {
-                        let known = Arc::clone(decoders.definition(topic, definition).unwrap());
-                        decoders.add_plan(topic, Arc::new(Plan(known)));
+                    Need::Plan { topic, definition, route } => {
+                        let table = Arc::clone(decoders.routed(topic, definition, route).unwrap());
+                        decoders.add_plan(topic, route, Arc::new(Plan(table)));
                     }
                 }
             }
@@ -72,16 +72,22 @@ fn decode(
     header: Option<&Header>,
 ) -> (Result<Option<Change>, String>, Vec<u8>) {
     let Shape::Row { definition } = shape else { panic!("no row") };
-    let (mut rows, mut key) = (Rows::new(3), Vec::new());
-    let change = decoders.decode(0, definition, record, header, &mut rows, &mut key);
-    (change, key)
+    let mut tables = tables(decoders, definition);
+    let decoded = decoders.decode(0, definition, record, header, &mut tables);
+    let (change, key) = tables[0].staged().pop().unzip();
+    (decoded.map(|()| change), key.unwrap_or_default())
+}
+
+fn tables(decoders: &Decoders, definition: u32) -> Vec<TableDraft> {
+    let plans = decoders.plans(0, definition).into_iter();
+    plans.map(|plan| TableDraft::new(0, plan, Default::default())).collect()
 }
 
 #[test]
 fn debeziums_records_get_a_definition_from_their_schemas() {
     let mut decoders = Decoders::default();
     decoders.topic(TOPIC);
-    let plan = Need::Plan { topic: 0, definition: INFERRED };
+    let plan = Need::Plan { topic: 0, definition: INFERRED, route: 0 };
     let whole = TupleCell::Text(b"big");
     for (operation, big, change, needs) in [
         (
@@ -113,7 +119,7 @@ fn a_lone_tombstone_deletes_from_the_table_that_is_there() {
     let (key, ..) = event(Operation::Delete, TupleCell::Null);
     let tombstone = record(&key, None);
     let (needs, known) = shape(&mut decoders, &tombstone, None);
-    let plan = Need::Plan { topic: 0, definition: INFERRED };
+    let plan = Need::Plan { topic: 0, definition: INFERRED, route: 0 };
     assert_eq!(needs, [Need::Described { topic: 0 }, plan, Need::Schema(SchemaId::Id(KEY_SCHEMA))]);
     assert_eq!(decode(&mut decoders, known.unwrap(), &tombstone, None), (Ok(Some(Change::Delete)), b"5".to_vec()));
     // Without a table there is no row.
@@ -125,7 +131,8 @@ fn a_lone_tombstone_deletes_from_the_table_that_is_there() {
 
 #[test]
 fn deletes_are_passed_over_where_the_settings_say_so() {
-    let mut decoders = Decoders::new(Arc::new(SinkSettings { deletes: false, ..SinkSettings::default() }));
+    let mut decoders =
+        Decoders::new(Arc::new(SinkSettings { deletes: false, ..SinkSettings::default() }), Arc::default());
     decoders.topic(TOPIC);
     let (key, value, _) = event(Operation::Delete, TupleCell::Null);
     let deleted = record(&key, Some(&value));
@@ -157,10 +164,9 @@ fn json_with_schemas_is_read_without_a_registry() {
         let record = record(JSON_KEY, Some(&value));
         let (needs, known) = shape(&mut decoders, &record, None);
         assert!(needs.iter().all(|need| matches!(need, Need::Plan { .. })), "{needs:?}");
-        let Shape::Row { definition } = known.unwrap() else { panic!("no row") };
-        let (mut rows, mut key) = (Rows::new(2), Vec::new());
-        let decoded = decoders.decode(0, definition, &record, None, &mut rows, &mut key);
-        assert_eq!((decoded, key), (Ok(Some(change)), b"5".to_vec()));
+        let known = known.unwrap();
+        let Shape::Row { definition } = known else { panic!("no row") };
+        assert_eq!(decode(&mut decoders, known, &record, None), (Ok(Some(change)), b"5".to_vec()));
         assert_eq!(decoders.key_text(0, definition, &record).as_deref(), Some("5"));
     }
     let tombstone = record(JSON_KEY, None);
@@ -190,7 +196,7 @@ fn our_records_go_by_their_header() {
     let (needs, known) = shape(&mut decoders, &changed, Some(&header));
     let expected = [
         Need::Definition { topic: 0, number: 1 },
-        Need::Plan { topic: 0, definition: 1 },
+        Need::Plan { topic: 0, definition: 1, route: 0 },
         Need::Schema(SchemaId::Id(VALUE_SCHEMA)),
     ];
     assert_eq!(needs, expected);

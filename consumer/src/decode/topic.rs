@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use syncline_event::avro::decode::{EnvelopeDecoder, KeyDecoder};
 use syncline_event::table::TableDefinition;
+use syncline_transforms::mapping::Route;
 
 use super::wire::SchemaRef;
 use crate::targets::TablePlan;
@@ -18,7 +19,10 @@ pub(super) struct Topic {
     pub(super) definitions: FxHashMap<u32, Arc<TableDefinition>>,
     /// The newest definition, for a marker.
     pub(super) newest: Option<u32>,
-    pub(super) plans: FxHashMap<u32, Arc<dyn TablePlan>>,
+    /// The ways of a definition's rows into target tables; none where they go to the table of their own name.
+    pub(super) routes: FxHashMap<u32, Arc<[Route]>>,
+    /// By definition number and way.
+    pub(super) plans: FxHashMap<(u32, usize), Arc<dyn TablePlan>>,
     /// By value schema and definition number.
     pub(super) envelopes: FxHashMap<(SchemaRef, u32), Arc<EnvelopeDecoder>>,
     /// By key schema and definition number.
@@ -42,7 +46,7 @@ pub(super) struct Current {
     pub(super) schema: SchemaRef,
     pub(super) definition: u32,
     pub(super) decoder: Arc<EnvelopeDecoder>,
-    pub(super) plan: Arc<dyn TablePlan>,
+    pub(super) routes: Arc<[Route]>,
 }
 
 /// Numbers from here on are ours: definitions that no producer numbered, made from schemas or from the target.

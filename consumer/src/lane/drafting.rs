@@ -1,11 +1,19 @@
 //! From queues to transactions: drafting, launching, and what is asked of the poll thread.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use tokio::time::Instant;
 use tracing::debug;
 
 use super::{Done, Filled, Lane, SLICE, Slot, Stage, WriterState};
 use crate::draft::{Slice, Stop};
 use crate::handover::Command;
+
+/// Microseconds since 1970.
+fn now_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
 
 impl Lane {
     /// Throws the draft away; its records are drafted again.
@@ -20,6 +28,7 @@ impl Lane {
 
     /// Drafts what is queued, partition by partition, from another first one each batch.
     pub(super) fn fill(&mut self) -> Filled {
+        self.decoders.set_clock(now_us());
         if !self.isolation.is_empty() {
             return self.fill_isolated();
         }

@@ -67,8 +67,14 @@ impl Lane {
             let (from, to) = (launch.moves()[member].from, launch.moves()[member].to);
             let released = launch.released(member, released);
             let Some(partition) = self.partition_mut(*index) else { continue };
+            let topic = partition.topic;
+            let table = self.decoders.table_name(topic).filter(|_| counts.taken > 0);
+            let Some(partition) = self.partition_mut(*index) else { continue };
             partition.commit(released);
-            let (waiting, table, topic) = (partition.is_waiting(), partition.table.clone(), partition.topic);
+            if let Some(table) = table {
+                partition.table = table;
+            }
+            let (waiting, table) = (partition.is_waiting(), partition.table.clone());
             let source_time_us = self.decoders.source_time_us(topic);
             let name = self.decoders.name(topic);
             self.stats.update(|state| {

@@ -115,10 +115,12 @@ impl Lane {
         while let Some(need) = self.of_target.last().copied() {
             let WriterState::Idle(writer) = &mut self.writer else { return Ok(()) };
             let answer = match need {
-                Need::Plan { topic, definition } => match self.decoders.definition(topic, definition).cloned() {
-                    Some(definition) => writer.plan(&definition).await.map(|plan| self.decoders.add_plan(topic, plan)),
-                    None => Ok(()),
-                },
+                Need::Plan { topic, definition, route } => {
+                    match self.decoders.routed(topic, definition, route).cloned() {
+                        Some(table) => writer.plan(&table).await.map(|plan| self.decoders.add_plan(topic, route, plan)),
+                        None => Ok(()),
+                    }
+                }
                 Need::Described { topic } => {
                     let (schema, table) = self.decoders.target_table(topic);
                     let name = self.decoders.name(topic);

@@ -187,7 +187,7 @@ impl State {
                 Arrived::Wait => self.progress.get_mut(&partition).unwrap().waits_for = Some(arrival.position),
                 Arrived::Work => {
                     barrier.released = true;
-                    if arrival.kind.empties_table() {
+                    if !arrival.clears.is_empty() {
                         self.rows.clear();
                     }
                 }

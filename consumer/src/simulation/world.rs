@@ -160,6 +160,7 @@ impl World {
                 limits: Limits { changes: 7, bytes: 5000 },
                 attempts: 2,
                 sink: Arc::default(),
+                mappings: Arc::default(),
             },
             Arc::new(self.target.clone()),
             Arc::new(Outside { source: Arc::clone(&self.source), committed: Arc::clone(&self.committed) }),

@@ -165,7 +165,7 @@ pub trait TablePlan: Send + Sync {
 pub struct Batch<'a> {
     /// Every partition whose records are in the batch, with the move of its row.
     pub moves: &'a [Move],
-    /// Rows by table. A table occurs once.
+    /// Rows by table. A table that several topics are written to occurs once for each.
     pub tables: &'a [TableBatch],
     /// Markers that partitions of `moves` arrived at, behind all their rows of the batch.
     pub arrivals: &'a [Arrival],
@@ -218,8 +218,26 @@ pub struct Arrival {
     pub kind: BarrierKind,
     /// Partitions of the topic.
     pub partitions: u32,
-    /// The table to empty, where the kind says so.
+    /// The tables to clear, where the kind says so.
+    pub clears: Vec<Clearing>,
+}
+
+/// A table whose rows a barrier takes away.
+#[derive(Clone)]
+pub struct Clearing {
+    /// The table.
     pub plan: Arc<dyn TablePlan>,
+    /// What becomes of its rows.
+    pub how: Clear,
+}
+
+/// What becomes of the rows of a table that is cleared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clear {
+    /// They go.
+    Delete,
+    /// They stay, and those that hold NULL in this column (index into the definition) get the time.
+    Mark(usize),
 }
 
 /// What became of a batch.

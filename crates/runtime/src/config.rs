@@ -40,6 +40,18 @@ impl Places {
         Problem { path: path.to_owned(), line: self.lines.get(path).copied(), text: text.into() }
     }
 
+    /// The file.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// The line of the key at `path`, from 1; 0 where the file does not hold it.
+    #[must_use]
+    pub fn line(&self, path: &str) -> usize {
+        self.lines.get(path).copied().unwrap_or_default()
+    }
+
     /// Whether the file itself holds the key, rather than a default.
     #[must_use]
     pub fn is_written(&self, path: &str) -> bool {

@@ -1,5 +1,7 @@
 //! Raw settings to settings that cannot be wrong: what single keys cannot say about each other.
 
+use std::sync::Arc;
+
 use regex::Regex;
 use syncline_consumer::config::{ConsumerConfig, TargetConfig, TopicSelection};
 use syncline_producer::config::{ProducerConfig, SignalSources, SnapshotMode};
@@ -15,7 +17,7 @@ use super::raw::{
     RawCdc, RawDatabase, RawDatabaseKind, RawFormatKind, RawKafka, RawMethod, RawMode, RawProperties, RawRegistry,
     RawSnapshotMode, RawSsl, RawSync,
 };
-use super::{Sides, SyncConfig};
+use super::{MappingsFile, Sides, SyncConfig};
 
 /// Checks the whole file.
 ///
@@ -43,6 +45,10 @@ impl Check {
         self.problems.push(self.places.problem(path, text));
     }
 
+    pub(super) fn line(&self, path: &str) -> usize {
+        self.places.line(path)
+    }
+
     /// A name as written, if it has no fault.
     fn name(&mut self, path: &str, name: String, fault: fn(&str) -> Option<String>) -> String {
         if let Some(fault) = fault(&name) {
@@ -62,6 +68,7 @@ impl Check {
             None => topic_prefix_from(&raw.name),
         };
         let consumer_group = raw.kafka.consumer_group.clone().unwrap_or_else(|| topic_prefix_from(&raw.name));
+        let mappings = Arc::new(self.mappings(raw.table_mappings));
         let kafka = self.kafka(raw.kafka);
         let registry = self.registry(raw.schema_registry);
         let producer = match raw.source {
@@ -106,6 +113,10 @@ impl Check {
                 let sink = jdbc_sink::settings(&properties, |key, text| {
                     self.refuse(&format!("target.properties.{key}"), text);
                 });
+                if properties.collection_name_format.is_some() && !mappings.list.is_empty() {
+                    let text = "stands beside `table_mappings`: name the target's table there, with `target_table`";
+                    self.refuse("target.properties.collection.name.format", text);
+                }
                 let RawDatabaseKind::Postgresql = database.kind;
                 self.database("target", database).map(|target| ConsumerConfig {
                     kafka,
@@ -114,6 +125,7 @@ impl Check {
                     topics: topics.unwrap_or(TopicSelection::Prefix(topic_prefix)),
                     target: TargetConfig::Postgresql(target),
                     sink,
+                    mappings: Arc::clone(&mappings),
                     writers: raw.sync_settings.parallel_tables,
                     batch_rows: raw.sync_settings.batch_size,
                     retry_attempts: raw.sync_settings.retry_attempts,
@@ -121,7 +133,8 @@ impl Check {
             }
             None => None,
         };
-        Some(SyncConfig { producer, consumer })
+        let mappings = MappingsFile { file: self.places.file().to_owned(), mappings };
+        Some(SyncConfig { producer, consumer, mappings })
     }
 
     /// The topics that were listed; none when the prefix decides.

@@ -4,6 +4,7 @@ use syncline_runtime::config::{Field, Kind, Preset};
 
 use super::debezium::PROPERTIES;
 use super::jdbc_sink::SINK_PROPERTIES;
+use super::mappings::MAPPING;
 use Preset::{Absent, Is, Required};
 
 const NAME: &str = "Name of the sync, and the default for topic prefix, consumer group, slot and publication; each of \
@@ -28,7 +29,12 @@ pub(crate) const FIELDS: &[Field] = &[
     ),
     Field::new("sync_settings", Kind::Section(SETTINGS), Is(""), "How much at once, and how often."),
     Field::new("cdc_config", Kind::Section(CDC), Is(""), "What is captured, and how."),
-    Field::later("table_mappings", "Renames, transformations and filters on the way to the target."),
+    Field::new(
+        "table_mappings",
+        Kind::Sections(MAPPING),
+        Is(""),
+        "Renames, transformations and filters on the way to the target; see [transforms.md](transforms.md).",
+    ),
     Field::later("topology", "Several writable databases."),
     Field::later("nodes", "The databases of a topology."),
     Field::later("hub", "The middle of a `hub_and_spoke` topology."),

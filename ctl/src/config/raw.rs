@@ -7,6 +7,8 @@ use serde::Deserialize;
 use syncline_event::handling::{BinaryHandling, DecimalHandling, IntervalHandling, NameAdjustment, TimePrecision};
 use syncline_runtime::settings::Secret;
 
+use super::mappings::RawMapping;
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawSync {
@@ -17,6 +19,7 @@ pub(super) struct RawSync {
     pub(super) target: Option<RawTarget>,
     pub(super) sync_settings: RawSettings,
     pub(super) cdc_config: RawCdc,
+    pub(super) table_mappings: Vec<RawMapping>,
 }
 
 #[derive(Debug, Deserialize)]

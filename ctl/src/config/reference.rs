@@ -8,7 +8,7 @@ use serde::{de::Error as _, forward_to_deserialize_any};
 use syncline_runtime::config::{Field, Kind, Preset};
 
 use super::fields::FIELDS;
-use super::raw;
+use super::{mappings, raw};
 
 const BEGIN: &str = "<!-- keys: begin; made from ctl/src/config/fields.rs, see below -->\n";
 const END: &str = "<!-- keys: end -->\n";
@@ -41,6 +41,9 @@ fn the_table_and_the_structs_agree() {
         ("cdc_config", struct_keys::<raw::RawCdc>()),
         ("cdc_config.postgresql", struct_keys::<raw::RawPostgresql>()),
         ("cdc_config.change_tracking", struct_keys::<raw::RawTracking>()),
+        ("table_mappings", struct_keys::<mappings::RawMapping>()),
+        ("table_mappings.transformations", struct_keys::<mappings::RawTransformation>()),
+        ("table_mappings.concatenate", struct_keys::<mappings::RawConcatenate>()),
         ("cdc_config.output_format", struct_keys::<raw::RawFormat>()),
     ] {
         assert_eq!(keys(section(path)), expected, "{path}");
@@ -60,7 +63,7 @@ fn the_table_and_the_structs_agree() {
 fn every_key_that_works_is_explained() {
     fn walk(fields: &[Field], prefix: &str) {
         for field in fields {
-            if let Kind::Section(below) = field.kind {
+            if let Kind::Section(below) | Kind::Sections(below) = field.kind {
                 walk(below, field.key);
             }
             assert!(is_refused(field) || !field.meaning.is_empty(), "{prefix}.{}", field.key);
@@ -82,7 +85,7 @@ fn keys(fields: &[Field]) -> Vec<String> {
 fn section(path: &str) -> &'static [Field] {
     path.split('.').fold(FIELDS, |fields, key| {
         match fields.iter().find(|field| field.key == key).map(|field| &field.kind) {
-            Some(Kind::Section(below)) => below,
+            Some(Kind::Section(below) | Kind::Sections(below)) => below,
             _ => panic!("{path} is not a section"),
         }
     })
@@ -141,7 +144,7 @@ fn section_table(out: &mut String, refused: &mut String, fields: &'static [Field
         }
     }
     for field in fields {
-        if let Kind::Section(below) = field.kind {
+        if let Kind::Section(below) | Kind::Sections(below) = field.kind {
             section_table(out, refused, below, &path(field));
         }
     }
@@ -150,6 +153,7 @@ fn section_table(out: &mut String, refused: &mut String, fields: &'static [Field
 fn kind(field: &Field) -> String {
     match &field.kind {
         Kind::Section(_) => "section".to_owned(),
+        Kind::Sections(_) => "list of sections".to_owned(),
         Kind::Text => "text".to_owned(),
         Kind::Secret => "text, kept out of messages".to_owned(),
         Kind::Integer { min, max } => format!("{min} to {max}"),

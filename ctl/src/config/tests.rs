@@ -6,6 +6,7 @@ use syncline_event::mask::{HashAlgorithm, HashVersion, Mask};
 use syncline_producer::config::{SkippedOperations, SnapshotMode};
 use syncline_runtime::config::parse;
 use syncline_runtime::settings::SslMode;
+use syncline_transforms::mapping::Written;
 
 use super::*;
 
@@ -46,7 +47,7 @@ fn refusal(text: &str) -> String {
 
 #[test]
 fn a_short_file_is_filled_with_defaults() {
-    let SyncConfig { producer, consumer } = config(SYNC).unwrap();
+    let SyncConfig { producer, consumer, .. } = config(SYNC).unwrap();
     let (producer, consumer) = (producer.unwrap(), consumer.unwrap());
     assert_eq!(producer.topic_prefix, "Shop-Analytics");
     assert_eq!((producer.slot.as_str(), producer.publication.as_str()), ("shop_analytics", "shop_analytics"));
@@ -156,7 +157,7 @@ fn one_side_is_enough() {
     let consume = "name: a\nkafka: {bootstrap_servers: 'a:1, b:2', topics: [shop.public.users]}\n\
         schema_registry: {url: [http://a, http://b]}\n\
         target: {type: postgresql, connection: 'postgresql://ada:pw@db/x?sslmode=disable'}";
-    let SyncConfig { producer, consumer } = config(consume).unwrap();
+    let SyncConfig { producer, consumer, .. } = config(consume).unwrap();
     let consumer = consumer.unwrap();
     assert!(producer.is_none());
     assert_eq!(consumer.kafka.bootstrap_servers, "a:1,b:2");
@@ -209,7 +210,15 @@ fn each_refusal_names_the_key_and_the_remedy() {
         (format!("{SYNC}  properties: {{snapshot.mod: a}}"), "did you mean `snapshot.mode`?"),
         (format!("{SYNC}sync_settings: {{mode: full}}"), "sync_settings.mode: `full` is not supported yet"),
         (format!("{SYNC}sync_settings: {{batch_sise: 1}}"), "did you mean `batch_size`?"),
-        (format!("{SYNC}table_mappings: []"), "table_mappings: is not supported yet"),
+        (format!("{SYNC}table_mappings: users"), "table_mappings: expected a list"),
+        (format!("{SYNC}table_mappings: [{{target_table: a}}]"), "table_mappings[0].source_table: is required"),
+        (format!("{SYNC}table_mappings: [{{source_table: a.b.c}}]"), "`a.b.c` is no table's name"),
+        (format!("{SYNC}table_mappings: [{{source_table: a, target_table: 'b_$1'}}]"), "names a group such as $1"),
+        (format!("{SYNC}table_mappings: [{{source_table: a, colums: {{}}}}]"), "did you mean `columns`?"),
+        (
+            format!("{SYNC}table_mappings: [{{source_table: a, transformations: [{{column: b}}]}}]"),
+            "table_mappings[0].transformations[0].transform: is required",
+        ),
         (format!("{SYNC}topology: bidirectional"), "topology: is not supported yet"),
         (format!("{SYNC}publication: x"), "did you mean `cdc_config.postgresql.publication`?"),
         (
@@ -221,6 +230,22 @@ fn each_refusal_names_the_key_and_the_remedy() {
         assert!(message.contains(expected), "{text}\ngave {message:?}, expected {expected:?}");
         assert!(!message.contains("{w}"), "{message}");
     }
+}
+
+#[test]
+fn mappings_know_their_lines() {
+    let text = format!(
+        "{SYNC}table_mappings:\n  - source_table: users\n    columns:\n      id: user_id\n      \"*\": \"*\"\n    \
+         transformations:\n      - {{column: status, transform: UPPER(status)}}\n    filters:\n      - status <> 'x'\n"
+    );
+    let first = text.lines().position(|line| line.contains("source_table")).unwrap() + 1;
+    let config = config(&text).unwrap();
+    let mapping = &config.consumer.unwrap().mappings.list[0];
+    assert!(mapping.source_table.value.matches("public", "users"));
+    let lines = [mapping.source_table.line, mapping.columns[0].0.line, mapping.transformations[0].1.line];
+    assert_eq!(lines, [first, first + 2, first + 5]);
+    assert_eq!(mapping.filters[0].line, first + 7);
+    assert_eq!(mapping.columns[1], (Written { value: "*".to_owned(), line: first + 3 }, "*".to_owned()));
 }
 
 #[test]

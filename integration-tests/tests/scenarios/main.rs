@@ -8,6 +8,7 @@ mod gate;
 mod handling;
 mod incremental;
 mod keys;
+mod mappings;
 mod outages;
 mod place;
 mod refusals;

@@ -36,8 +36,8 @@ async fn a_malformed_file_is_refused_with_every_fault_in_its_line() -> Result<()
     let file = sync.file()?.replace("partitions: 3", "partitons: 3\n  partitions: many");
     let log = sync.start_with(&["run"], &file)?.expect_exit(2, PATIENCE).await?;
     says(&log, &["partitons", "partitions", ".yaml:"])?;
-    for broken in ["kafka: [", "", "table_mappings: []\n"] {
-        let text = if broken.starts_with("table") { format!("{}{broken}", sync.file()?) } else { broken.to_owned() };
+    for broken in ["kafka: [", "", "topology: bidirectional\n"] {
+        let text = if broken.starts_with("topology") { format!("{}{broken}", sync.file()?) } else { broken.to_owned() };
         sync.start_with(&["run"], &text)?.expect_exit(2, PATIENCE).await?;
     }
     unchanged(&sync, &before).await?;

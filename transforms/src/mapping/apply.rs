@@ -42,6 +42,8 @@ pub enum Write {
     Upsert,
     /// The known values are put into a row that must be there.
     Update,
+    /// The known values are put into a row, if it is there.
+    Fill,
 }
 
 /// Why a route has no answer for a change. Says what to do; no values.
@@ -83,9 +85,13 @@ impl Route {
         old: &mut Vec<Value<'a>>,
         new: &mut Vec<Value<'a>>,
     ) -> Result<Outcome, Refusal> {
-        let before: &[Value<'a>] = if change.before_is_whole { change.before } else { &[] };
-        let row = Row { after: change.after, before, context: change.context };
         let updates = change.operation == Operation::Update;
+        let before: &[Value<'a>] = match updates {
+            true if change.before_is_whole => change.before,
+            true => &[],
+            false => &self.no_row,
+        };
+        let row = Row { after: change.after, before, context: change.context };
         if !self.passes(&row, bump)? {
             return match (self.mode, self.shared) {
                 (Mode::History, _) => Ok(Outcome::default()),
@@ -164,6 +170,7 @@ impl Route {
         if self.mode == Mode::History || !self.own_key {
             return Err(self.needs_whole("history keeps the row that was deleted"));
         }
+        // A row that is not there has nothing to mark.
         self.key_row(&row, change, bump, new)?;
         for (cell, value) in self.cells.iter().zip(new.iter_mut()) {
             match cell {
@@ -172,7 +179,7 @@ impl Route {
                 _ => {}
             }
         }
-        Ok(Outcome { deletes: false, write: Some(Write::Update) })
+        Ok(Outcome { deletes: false, write: Some(Write::Fill) })
     }
 
     fn old_key<'a>(&'a self, change: &Change<'_, 'a>, bump: &'a Bump, old: &mut Vec<Value<'a>>) -> Result<(), Refusal> {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use syncline_event::avro::value::Value;
 use syncline_event::table::{Column, ColumnType, ReplicaIdentity, TableDefinition};
 
 use super::{Mapping, Misfit, Written};
@@ -33,6 +34,19 @@ pub(super) enum Mode {
     History,
 }
 
+/// What becomes of a target's rows when the source's table is emptied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Emptied {
+    /// They are deleted.
+    Deleted,
+    /// They are marked as deleted in this column of the target.
+    Marked(usize),
+    /// They stay: they are the past.
+    Stays,
+    /// Nobody can tell which of them came from this source.
+    Unclear,
+}
+
 /// Why a mapping needs whole old rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Requirement {
@@ -55,6 +69,8 @@ pub struct Route {
     pub(super) own_key: bool,
     pub(super) identity: ReplicaIdentity,
     pub(super) source: String,
+    /// The row before a row was there: NULLs.
+    pub(super) no_row: Box<[Value<'static>]>,
     reads: Box<[bool]>,
     requirements: Vec<Requirement>,
 }
@@ -119,6 +135,7 @@ impl Route {
             own_key,
             identity: source.replica_identity,
             source: source.qualified_name(),
+            no_row: vec![Value::Null; source.columns.len()].into(),
             reads: reads.into(),
             requirements,
         })
@@ -142,10 +159,18 @@ impl Route {
         &self.requirements
     }
 
-    /// Whether a truncate of the source may empty the target.
+    /// What the target makes of it when the source's table is emptied.
     #[must_use]
-    pub fn may_be_emptied(&self) -> bool {
-        !self.shared && self.mode == Mode::Rows
+    pub fn emptied(&self) -> Emptied {
+        match self.mode {
+            Mode::History => Emptied::Stays,
+            _ if self.shared => Emptied::Unclear,
+            Mode::Rows => Emptied::Deleted,
+            Mode::SoftDelete => {
+                let mark = self.cells.iter().position(|cell| matches!(cell, Cell::DeletedAt));
+                Emptied::Marked(mark.expect("soft_delete adds the column that is marked"))
+            }
+        }
     }
 }
 
@@ -501,6 +526,23 @@ impl Compiler<'_> {
                 SqlType::Text | SqlType::Json | SqlType::Jsonb | SqlType::Bytea | SqlType::Textual | SqlType::Opaque
             ) && !(5..=1_004).contains(&column_type.modifier)
         };
+        let filtered =
+            filters.iter().any(|filter| filter.columns().iter().any(|column| !self.source.key.contains(column)));
+        let expressions = self.columns.iter().flat_map(|(_, cell)| match cell {
+            Cell::Copy(column) => std::slice::from_ref(column),
+            Cell::Compute(expression) => expression.columns(),
+            Cell::Position | Cell::ChangedAt | Cell::Operation | Cell::DeletedAt => &[],
+        });
+        let large = expressions.copied().find(|column| may_be_missing(*column));
+        if let (true, Some(large)) = (filtered, large) {
+            let reason = format!(
+                "a filter may let a row in again by an update that leaves out {} where it is large and unchanged",
+                self.source.columns[large].name
+            );
+            let line = self.mapping.filters.first().map_or(line, |filter| filter.line);
+            self.requirements.push(Requirement { line, reason });
+            return;
+        }
         let filter = self.mapping.filters.iter().zip(filters);
         let reads: Vec<usize> = filter
             .filter(|(_, expression)| expression.columns().iter().any(|column| may_be_missing(*column)))

@@ -7,7 +7,7 @@ use super::error::Doing;
 use crate::targets::TargetError;
 
 /// The layout this build reads and writes. A newer build upgrades an older layout; an older build refuses a newer one.
-const VERSION: i32 = 2;
+const VERSION: i32 = 3;
 
 /// Everything, for a database without `_syncline` or with an older layout: each step passes over what is there. Also
 /// what a DBA is shown where the role may not create it.
@@ -50,16 +50,19 @@ CREATE TABLE IF NOT EXISTS _syncline.barriers (
   PRIMARY KEY (consumer_group, cluster_id, topic_id, position)
 );
 CREATE TABLE IF NOT EXISTS _syncline.tables (
-  topic text PRIMARY KEY,
+  topic text NOT NULL,
   table_schema text NOT NULL,
   table_name text NOT NULL,
   definition bigint NOT NULL,
   columns text[] NOT NULL,
-  retired text[] NOT NULL
+  retired text[] NOT NULL,
+  PRIMARY KEY (topic, table_schema, table_name)
 );
+ALTER TABLE _syncline.tables DROP CONSTRAINT tables_pkey, ADD PRIMARY KEY (topic, table_schema, table_name);
 CREATE OR REPLACE VIEW _syncline._sync_metadata AS
 SELECT
-  coalesce(p.table_name, t.table_schema || '.' || t.table_name, p.topic) AS table_name,
+  coalesce(p.table_name, (SELECT string_agg(t.table_schema || '.' || t.table_name, ', ' ORDER BY 1)
+                          FROM _syncline.tables t WHERE t.topic = p.topic), p.topic) AS table_name,
   max(updated_at) AS last_sync_at,
   (array_agg(last_key ORDER BY updated_at DESC) FILTER (WHERE last_key IS NOT NULL))[1] AS last_sync_key,
   sum(records)::bigint AS records_synced,
@@ -70,10 +73,10 @@ SELECT
   END AS status,
   string_agg(p.topic || '/' || partition || ' at offset ' || next_offset || ': ' || stopped, '; '
              ORDER BY p.topic, partition) FILTER (WHERE stopped IS NOT NULL) AS reason
-FROM _syncline.progress p LEFT JOIN _syncline.tables t ON t.topic = p.topic
+FROM _syncline.progress p
 GROUP BY 1;
-INSERT INTO _syncline.layout (version) SELECT 2 WHERE NOT EXISTS (SELECT FROM _syncline.layout);
-UPDATE _syncline.layout SET version = 2 WHERE version < 2;
+INSERT INTO _syncline.layout (version) SELECT 3 WHERE NOT EXISTS (SELECT FROM _syncline.layout);
+UPDATE _syncline.layout SET version = 3 WHERE version < 3;
 ";
 
 /// Held while the layout is made: \"sync\" and \"layo\" as numbers.

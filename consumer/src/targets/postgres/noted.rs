@@ -22,11 +22,16 @@ pub(super) async fn read(
     definition: &TableDefinition,
     doing: Doing<'_>,
 ) -> Result<Option<Noted>, TargetError> {
-    let row = sqlx::query("SELECT definition, columns, retired FROM _syncline.tables WHERE topic = $1")
-        .bind(&definition.topic)
-        .fetch_optional(conn)
-        .await
-        .map_err(|error| doing.error(error))?;
+    let row = sqlx::query(
+        "SELECT definition, columns, retired FROM _syncline.tables \
+         WHERE topic = $1 AND table_schema = $2 AND table_name = $3",
+    )
+    .bind(&definition.topic)
+    .bind(&definition.schema)
+    .bind(&definition.table)
+    .fetch_optional(conn)
+    .await
+    .map_err(|error| doing.error(error))?;
     row.map(|row| {
         Ok(Noted {
             definition: row.try_get("definition")?,
@@ -80,8 +85,8 @@ pub(super) async fn write(
     let next = next(noted, definition);
     sqlx::query(
         "INSERT INTO _syncline.tables AS t (topic, table_schema, table_name, definition, columns, retired) \
-         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (topic) DO UPDATE SET table_schema = EXCLUDED.table_schema, \
-         table_name = EXCLUDED.table_name, definition = EXCLUDED.definition, columns = EXCLUDED.columns, \
+         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (topic, table_schema, table_name) DO UPDATE SET \
+         definition = EXCLUDED.definition, columns = EXCLUDED.columns, \
          retired = EXCLUDED.retired WHERE t.definition < EXCLUDED.definition",
     )
     .bind(&definition.topic)

@@ -176,6 +176,11 @@ impl PostgresPlan {
         text
     }
 
+    /// The statement that marks the rows that are not marked in a column; `None` where the target computes it.
+    pub(super) fn mark(&self, column: usize) -> Option<String> {
+        self.columns[column].as_ref().map(|column| statements::mark(&self.table, column))
+    }
+
     /// Whether [`PostgresPlan::settle`] has to be called.
     pub(super) fn is_pending(&self) -> bool {
         self.pending.load(Ordering::Acquire)

@@ -109,6 +109,11 @@ pub(super) fn update(table: &str, key: &[&StatementColumn], columns: &[&Statemen
     format!("UPDATE {table} AS t SET {} FROM {} WHERE {}", assignments.join(", "), unnest(&all), conditions(key, 0))
 }
 
+/// Gives the rows that hold NULL in a column the time of the transaction.
+pub(super) fn mark(table: &str, column: &StatementColumn) -> String {
+    format!("UPDATE {table} SET {0} = pg_catalog.now() WHERE {0} IS NULL", column.name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

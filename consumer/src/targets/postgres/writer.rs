@@ -19,7 +19,7 @@ use super::error::Doing;
 use super::plan::PostgresPlan;
 use super::progress;
 use crate::config::SinkSettings;
-use crate::targets::{Batch, PartitionKey, Progress, TableBatch, TablePlan, TargetError, Writer, Written};
+use crate::targets::{Batch, Clear, PartitionKey, Progress, TableBatch, TablePlan, TargetError, Writer, Written};
 
 /// Held by a transaction that changes tables: \"sync\" and \"ddl\" as numbers.
 const CHANGING_TABLES: &str = "SELECT pg_catalog.pg_advisory_xact_lock(1937337955, 6581356)";
@@ -129,8 +129,8 @@ fn steps<'a>(batch: &'a Batch<'_>) -> Result<Vec<Step<'a>>, TargetError> {
     for (index, table) in batch.tables.iter().enumerate() {
         steps.push(Step { plan: ours(&table.plan)?, index: Some(index) });
     }
-    for arrival in batch.arrivals.iter().filter(|arrival| arrival.kind.empties_table()) {
-        let plan = ours(&arrival.plan)?;
+    for clearing in batch.arrivals.iter().flat_map(|arrival| &arrival.clears) {
+        let plan = ours(&clearing.plan)?;
         if steps.iter().all(|step| step.plan.name != plan.name) {
             steps.push(Step { plan, index: None });
         }
@@ -198,17 +198,19 @@ async fn apply(
         if step.plan.is_pending() {
             step.plan.settle(conn, step.index).await?;
         }
-        let empties = batch.arrivals.iter().zip(&arrived).any(|(arrival, arrived)| {
-            arrived.works
-                && arrival.kind.empties_table()
-                && ours(&arrival.plan).is_ok_and(|plan| plan.name == step.plan.name)
-        });
-        if empties {
-            // All partitions stand at the marker, so the rows at hand are before it: they would be written for
-            // nothing.
-            empty(conn, step).await?;
-        } else if let Some(index) = step.index {
+        let due = batch.arrivals.iter().zip(&arrived).filter(|(_, arrived)| arrived.works);
+        let clears = due.flat_map(|(arrival, _)| &arrival.clears);
+        let clears = clears.filter(|clearing| ours(&clearing.plan).is_ok_and(|plan| plan.name == step.plan.name));
+        let clear = clears.map(|clearing| clearing.how).next();
+        // All partitions stand at the marker, so the rows at hand are before it: where they go they would be written
+        // for nothing.
+        if let Some(index) = step.index.filter(|_| clear != Some(Clear::Delete)) {
             write_rows(conn, step.plan, &batch.tables[index], index).await?;
+        }
+        match clear {
+            Some(Clear::Delete) => empty(conn, step).await?,
+            Some(Clear::Mark(column)) => mark(conn, step, column).await?,
+            None => {}
         }
     }
     Ok(Some(arrived.iter().map(|arrived| arrived.released).collect()))
@@ -219,6 +221,13 @@ async fn empty(conn: &mut PgConnection, step: &Step<'_>) -> Result<(), TargetErr
         if step.plan.may_truncate() { ("TRUNCATE TABLE", "truncating") } else { ("DELETE FROM", "emptying") };
     let doing = Doing::Writing { table: &step.plan.name, index: step.index, what };
     let text = format!("{command} {}", step.plan.table);
+    sqlx::raw_sql(AssertSqlSafe(text)).execute(conn).await.map(drop).map_err(|error| doing.error(error))
+}
+
+/// Gives the rows that hold NULL in a column the time.
+async fn mark(conn: &mut PgConnection, step: &Step<'_>, column: usize) -> Result<(), TargetError> {
+    let doing = Doing::Writing { table: &step.plan.name, index: step.index, what: "marking the rows of" };
+    let Some(text) = step.plan.mark(column) else { return Ok(()) };
     sqlx::raw_sql(AssertSqlSafe(text)).execute(conn).await.map(drop).map_err(|error| doing.error(error))
 }
 

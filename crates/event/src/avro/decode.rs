@@ -118,9 +118,22 @@ impl EnvelopeDecoder {
     ///
     /// The schema is malformed, no change, or gives a column a type that has no meaning here.
     pub fn compile(writer_schema: &str, definition: &TableDefinition) -> Result<Self, DecoderError> {
+        Self::compile_for(writer_schema, definition, |_| true)
+    }
+
+    /// Compiles a plan that skips the columns (by their index) that nobody reads; they decode as [`Value::Unknown`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`EnvelopeDecoder::compile`]; the type of a skipped column does not matter.
+    pub fn compile_for(
+        writer_schema: &str,
+        definition: &TableDefinition,
+        is_read: impl Fn(usize) -> bool,
+    ) -> Result<Self, DecoderError> {
         let schema = WriterSchema::parse(writer_schema).map_err(DecoderError::Schema)?;
         let skips = Arc::new(SkipTable::compile(&schema));
-        let columns = definition.columns.iter().enumerate();
+        let columns = definition.columns.iter().enumerate().filter(|(index, _)| is_read(*index));
         let slots: HashMap<_, _> = columns.map(|(index, column)| (column.field.as_str(), index)).collect();
         let compiler = Compiler { schema: &schema, slots, definition, skips: &skips };
         let form = match change_row(&schema)? {

@@ -103,7 +103,7 @@ impl<'a> Walk<'a> {
             }
             (Preset::Is(_), Kind::Section(fields)) => Some(self.section(fields, &[], path, line)),
             (Preset::Is(_), Kind::Map) => Some(json!({})),
-            (Preset::Is(""), Kind::Texts) => Some(json!([])),
+            (Preset::Is(""), Kind::Texts | Kind::Sections(_)) => Some(json!([])),
             (Preset::Is(text), _) => self.scalar(field, text, path, line),
         }
     }
@@ -123,6 +123,11 @@ impl<'a> Walk<'a> {
                 self.refuse(path, node.line, "expected keys and values");
                 None
             }
+            (Kind::Sections(fields), Data::List(items)) => Some(self.sections(fields, items, path)),
+            (Kind::Sections(_), _) => {
+                self.refuse(path, node.line, "expected a list: put `-` before each item");
+                None
+            }
             (Kind::Map, Data::Map(entries)) => Some(self.map(entries, path)),
             (Kind::Map, _) => {
                 self.refuse(path, node.line, "expected names and values");
@@ -130,7 +135,11 @@ impl<'a> Walk<'a> {
             }
             (Kind::Texts, Data::List(items)) => {
                 let texts = items.iter().enumerate();
-                let texts = texts.map(|(number, item)| self.item(item, &format!("{path}[{number}]"), false));
+                let texts = texts.map(|(number, item)| {
+                    let path = format!("{path}[{number}]");
+                    self.lines.insert(path.clone(), item.line);
+                    self.item(item, &path, false)
+                });
                 let texts: Vec<Option<String>> = texts.collect();
                 texts.into_iter().collect::<Option<Vec<String>>>().map(|texts| json!(texts))
             }
@@ -145,6 +154,21 @@ impl<'a> Walk<'a> {
                 None
             }
         }
+    }
+
+    fn sections(&mut self, fields: &'static [Field], items: &[Node], path: &str) -> Value {
+        let mut sections = Vec::with_capacity(items.len());
+        for (number, item) in items.iter().enumerate() {
+            let path = format!("{path}[{number}]");
+            self.lines.insert(path.clone(), item.line);
+            match &item.data {
+                Data::Map(entries) => sections.push(self.section(fields, entries, &path, item.line)),
+                Data::Null | Data::Scalar(_) | Data::List(_) => {
+                    self.refuse(&path, item.line, "expected keys and values");
+                }
+            }
+        }
+        Value::Array(sections)
     }
 
     fn map(&mut self, entries: &[Entry], path: &str) -> Value {
@@ -247,7 +271,9 @@ fn interpret(kind: &Kind, text: &str) -> Result<Value, String> {
         }
         Kind::Choice { works, later } => choice(works, later, text),
         Kind::Text | Kind::Secret | Kind::Texts | Kind::Map => Ok(json!(text)),
-        Kind::Section(_) | Kind::Family | Kind::Later | Kind::Elsewhere(_) => Err("is not a single value".to_owned()),
+        Kind::Section(_) | Kind::Sections(_) | Kind::Family | Kind::Later | Kind::Elsewhere(_) => {
+            Err("is not a single value".to_owned())
+        }
     }
 }
 

@@ -18,6 +18,8 @@ pub struct Field {
 pub enum Kind {
     /// Keys below this one.
     Section(&'static [Field]),
+    /// A list, each item with these keys.
+    Sections(&'static [Field]),
     /// Any text.
     Text,
     /// Text that never shows up in messages.
