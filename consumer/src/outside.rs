@@ -128,6 +128,11 @@ impl Lookup for Outside {
         })
     }
 
+    async fn newest_value_schema(&self, topic: &str) -> Result<Option<SchemaId>, LookupError> {
+        let newest = self.registry.newest(&format!("{topic}-value")).await;
+        newest.map(|id| id.map(SchemaId::Id)).map_err(classed)
+    }
+
     async fn definition(&self, topic: &str, number: u32) -> Result<Option<Arc<TableDefinition>>, LookupError> {
         self.definitions.get(topic, number).await.map_err(classed)
     }

@@ -142,6 +142,11 @@ impl Decoders {
         topic.described = Some(definition.map(|definition| topic.keep(definition)));
     }
 
+    /// The id of the newest schema of a topic's values has come, if there is one.
+    pub fn add_newest_value(&mut self, topic: usize, schema: Option<SchemaId>) {
+        self.topics[topic].newest_value = Some(schema);
+    }
+
     /// A plan of one of a definition's ways has come.
     pub fn add_plan(&mut self, topic: usize, route: usize, plan: Arc<dyn TablePlan>) {
         let number = plan.definition().number;
@@ -345,6 +350,12 @@ impl Decoders {
         };
         let definition = match (self.topics[topic].last, self.topics[topic].described) {
             (Some(schemas), _) => self.inferred(topic, schemas)?,
+            // The target's table is not the source's: the key's way there depends on the row's columns.
+            _ if self.is_mapped(topic) => match self.topics[topic].newest_value {
+                Some(Some(newest)) => self.inferred(topic, (Some(schema), SchemaRef::Registry(newest)))?,
+                Some(None) => return Err(bad(NO_ROW_YET)),
+                None => return self.ask(Need::ValueSchema { topic }),
+            },
             (None, Some(Some(described))) => described,
             // No table, no row.
             (None, Some(None)) => return Ok(Shape::Nothing),
@@ -352,6 +363,12 @@ impl Decoders {
         };
         self.key_decoder(topic, schema, definition)?;
         Ok(Shape::Row { definition })
+    }
+
+    /// Whether a mapping is about the topic's table.
+    fn is_mapped(&self, topic: usize) -> bool {
+        let (schema, table) = self.target_table(topic);
+        !self.mappings.of(&schema, &table).is_empty()
     }
 
     fn decode_tombstone(
@@ -387,6 +404,10 @@ impl Decoders {
 /// Why JSON data alone are not enough.
 const BARE: &str = "the record is JSON without a schema, which does not tell the types of its columns; have the connector \
     write schemas (key.converter.schemas.enable=true, value.converter.schemas.enable=true) or Avro";
+
+/// Why a tombstone cannot be mapped.
+const NO_ROW_YET: &str = "a tombstone comes before any row, and the registry has no schema of the topic's values, so what its \
+    key is mapped to cannot be told; go on behind it with `syncline resync --topic … --from …`";
 
 impl Decode for Decoders {
     type Need = Need;

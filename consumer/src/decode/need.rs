@@ -14,6 +14,11 @@ pub enum Need {
         /// Its number.
         number: u32,
     },
+    /// The newest schema of a topic's values: for a tombstone that comes before any of them.
+    ValueSchema {
+        /// The lane's index of the topic.
+        topic: usize,
+    },
     /// What the target has for the topic's table: for records that do not tell its columns.
     Described {
         /// The lane's index of the topic.

@@ -8,6 +8,7 @@ use crate::simulation::source::{KEY_SCHEMA, SOURCE, TOPIC, VALUE_SCHEMA, definit
 use syncline_event::avro::encode::{ConnectorInfo, RowChange, TableEncoder};
 use syncline_event::position::{Phase, Position};
 use syncline_event::tuple::TupleCell;
+use syncline_transforms::mapping::{Mapping, SourceTable, Written};
 
 /// Key and value of a change, as Debezium would write them.
 fn event(operation: Operation, big: TupleCell<'_>) -> (Vec<u8>, Vec<u8>, Header) {
@@ -51,6 +52,9 @@ fn shape(decoders: &mut Decoders, record: &Record<'_>, header: Option<&Header>) 
                     }
                     Need::Described { topic } => {
                         decoders.add_described(topic, Some(TableDefinition { number: 0, ..definition() }))
+                    }
+                    Need::ValueSchema { topic } => {
+                        decoders.add_newest_value(topic, Some(SchemaId::Id(VALUE_SCHEMA)));
                     }
                     Need::Definition { topic, number } => {
                         decoders.add_definition(topic, number, Arc::new(definition()));
@@ -127,6 +131,58 @@ fn a_lone_tombstone_deletes_from_the_table_that_is_there() {
     decoders.topic(TOPIC);
     decoders.add_described(0, None);
     assert_eq!(shape(&mut decoders, &tombstone, None).1, Ok(Shape::Nothing));
+}
+
+/// The table's rows under a mapping that keeps two of its columns, one under another name.
+fn mapped() -> Decoders {
+    let (source, column) =
+        (definition(), |index: usize| Written { value: definition().columns[index].name.clone(), line: 1 });
+    let mapping = Mapping {
+        source_table: Written { value: SourceTable::parse(&source.qualified_name()).unwrap(), line: 1 },
+        target_table: Some(Written { value: "mapped".into(), line: 1 }),
+        columns: vec![(column(0), "key".into()), (column(1), "label".into())],
+        exclude_columns: vec![column(2)],
+        transformations: Vec::new(),
+        filters: Vec::new(),
+        concatenate: Vec::new(),
+        add_metadata: Vec::new(),
+        convert: Vec::new(),
+        calculate: Vec::new(),
+        clean: Vec::new(),
+        static_values: Vec::new(),
+        soft_delete: None,
+        history: None,
+        key: Vec::new(),
+    };
+    let mut decoders = Decoders::new(Arc::default(), Arc::new(Mappings { list: vec![mapping] }));
+    decoders.topic(TOPIC);
+    decoders
+}
+
+#[test]
+fn a_mapped_change_is_whole_without_what_nobody_reads() {
+    let mut decoders = mapped();
+    let (key, value, header) = event(Operation::Update, TupleCell::Unchanged);
+    let changed = record(&key, Some(&value));
+    let (_, known) = shape(&mut decoders, &changed, Some(&header));
+    let decoded = decode(&mut decoders, known.unwrap(), &changed, Some(&header));
+    assert_eq!(decoded, (Ok(Some(Change::Upsert)), b"5".to_vec()));
+    let table = decoders.routed(0, 1, 0).unwrap();
+    assert_eq!((table.table.as_str(), table.columns.len(), table.columns[1].name.as_str()), ("mapped", 2, "label"));
+}
+
+#[test]
+fn a_tombstone_before_any_row_is_mapped_by_the_newest_schema() {
+    let mut decoders = mapped();
+    let (key, ..) = event(Operation::Delete, TupleCell::Null);
+    let tombstone = record(&key, None);
+    let (needs, known) = shape(&mut decoders, &tombstone, None);
+    assert_eq!(needs[0], Need::ValueSchema { topic: 0 });
+    assert_eq!(decode(&mut decoders, known.unwrap(), &tombstone, None), (Ok(Some(Change::Delete)), b"5".to_vec()));
+    let mut decoders = mapped();
+    decoders.add_newest_value(0, None);
+    let refused = shape(&mut decoders, &tombstone, None).1.unwrap_err();
+    assert!(refused.contains("before any row") && refused.contains("resync --topic"), "{refused}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 use syncline_event::avro::decode::{EnvelopeDecoder, KeyDecoder};
+use syncline_event::avro::frame::SchemaId;
 use syncline_event::table::TableDefinition;
 use syncline_transforms::mapping::Route;
 
@@ -31,6 +32,8 @@ pub(super) struct Topic {
     pub(super) inferred: FxHashMap<Schemas, u32>,
     /// What the target has for the table, once it was asked for: the definition's number, if there is one.
     pub(super) described: Option<Option<u32>>,
+    /// The newest schema of the topic's values, once the registry was asked for it.
+    pub(super) newest_value: Option<Option<SchemaId>>,
     /// The schemas of the last event without our header.
     pub(super) last: Option<Schemas>,
     /// The decoder used last: nearly always the next one, too.

@@ -26,6 +26,9 @@ pub trait Lookup: Send + Sync {
     /// A schema of the registry.
     async fn schema(&self, id: SchemaId) -> Result<Arc<str>, LookupError>;
 
+    /// The newest schema of a topic's values, under the subject that Kafka's serializers give it; `None` if there is none.
+    async fn newest_value_schema(&self, topic: &str) -> Result<Option<SchemaId>, LookupError>;
+
     /// A table definition; `None` if no producer has published it.
     async fn definition(&self, topic: &str, number: u32) -> Result<Option<Arc<TableDefinition>>, LookupError>;
 
@@ -50,6 +53,7 @@ pub(super) enum Found {
         number: u32,
         result: Result<Option<Arc<TableDefinition>>, LookupError>,
     },
+    ValueSchema(usize, Result<Option<SchemaId>, LookupError>),
     Partition(Place, Result<(String, InKafka), LookupError>),
     /// The shutdown came first.
     Nothing,
@@ -85,6 +89,17 @@ impl Lane {
                         async move { lookup.definition(&name, number).await }
                     },
                     move |result| Found::Definition { topic, number, result },
+                );
+            }
+            Need::ValueSchema { topic } => {
+                let name = self.decoders.name(topic).to_owned();
+                self.ask(
+                    format!("reading the newest schema of the values of topic {name}"),
+                    move || {
+                        let (lookup, name) = (Arc::clone(&lookup), name.clone());
+                        async move { lookup.newest_value_schema(&name).await }
+                    },
+                    move |result| Found::ValueSchema(topic, result),
                 );
             }
             Need::Plan { .. } | Need::Described { .. } => self.of_target.push(need),
@@ -174,6 +189,14 @@ impl Lane {
                         self.decoders.give_up(need, reason);
                     }
                     Err(error) => self.give_up(need, error)?,
+                }
+                self.unblock(need);
+            }
+            Found::ValueSchema(topic, result) => {
+                let need = Need::ValueSchema { topic };
+                match result {
+                    Ok(schema) => self.decoders.add_newest_value(topic, schema),
+                    Err(error) => self.decoders.give_up(need, error.error.to_string()),
                 }
                 self.unblock(need);
             }

@@ -127,7 +127,7 @@ impl Lane {
                     let described = writer.describe(name, &schema, &table).await;
                     described.map(|definition| self.decoders.add_described(topic, definition))
                 }
-                Need::Schema(_) | Need::Definition { .. } => Ok(()),
+                Need::Schema(_) | Need::ValueSchema { .. } | Need::Definition { .. } => Ok(()),
             };
             match answer {
                 Ok(()) => {}

@@ -50,6 +50,10 @@ impl Lookup for Outside {
         Ok(schema(id).into())
     }
 
+    async fn newest_value_schema(&self, _: &str) -> Result<Option<SchemaId>, LookupError> {
+        Ok(None)
+    }
+
     async fn definition(&self, _: &str, number: u32) -> Result<Option<Arc<TableDefinition>>, LookupError> {
         tokio::time::sleep(Duration::from_millis(5)).await;
         Ok((number <= 1).then(|| Arc::clone(&self.source.definition)))

@@ -12,10 +12,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use schema_registry_converter::async_impl::schema_registry::{
-    SrSettings, get_all_subjects, get_referenced_schema, get_schema_by_id, is_compatible_schema, perform_sr_call,
-    post_schema,
+    SrSettings, get_all_subjects, get_referenced_schema, get_schema_by_id, get_schema_by_subject, is_compatible_schema,
+    perform_sr_call, post_schema,
 };
-use schema_registry_converter::schema_registry_common::{RegisteredReference, SchemaType, SrCall, SuppliedSchema};
+use schema_registry_converter::schema_registry_common::{
+    RegisteredReference, SchemaType, SrCall, SubjectNameStrategy, SuppliedSchema,
+};
 
 pub use error::RegistryError;
 
@@ -159,6 +161,22 @@ impl Registry {
         shutdown: &Shutdown,
     ) -> Result<u32, GaveUp<RegistryError>> {
         until_done("registering a schema", shutdown, || self.register(subject, schema)).await
+    }
+
+    /// The id of the newest schema under a subject; `None` where there is no such subject. One attempt.
+    ///
+    /// # Errors
+    ///
+    /// [`RegistryError`], naming the subject.
+    pub async fn newest(&self, subject: &str) -> Result<Option<u32>, RegistryError> {
+        let strategy = SubjectNameStrategy::RecordNameStrategy(subject.to_owned());
+        match get_schema_by_subject(&self.inner.client, &strategy).await {
+            Ok(found) => Ok(Some(found.id)),
+            Err(error) => {
+                let what = format!("the newest schema under subject {subject}");
+                self.inner.unless_unknown(&error, "read", what).map(|()| None)
+            }
+        }
     }
 
     /// The schema with this id, its references inlined, so that the text stands alone; otherwise as it was registered,

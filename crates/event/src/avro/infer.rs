@@ -128,9 +128,23 @@ pub fn definition_of(
         table: table.into(),
         columns,
         key,
-        replica_identity: ReplicaIdentity::Default,
+        replica_identity: replica_identity(&value_schema),
         handling: Handling::default(),
     })
+}
+
+/// What an envelope's old rows are: whole where they come from a binlog with full row images, which Debezium asks for.
+/// PostgreSQL's do not tell.
+fn replica_identity(schema: &WriterSchema) -> ReplicaIdentity {
+    let (_, fields) = schema.record(schema.root).unwrap_or_default();
+    let source = fields.iter().find(|field| field.name == "source");
+    let record = source.and_then(|source| schema.record(schema.strip_null(source.node)?.1));
+    match record {
+        Some(("io.debezium.connector.mysql.Source" | "io.debezium.connector.mariadb.Source", _)) => {
+            ReplicaIdentity::Full
+        }
+        _ => ReplicaIdentity::Default,
+    }
 }
 
 fn column(schema: &WriterSchema, field: &Field) -> Result<Column, String> {
