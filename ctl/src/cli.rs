@@ -8,6 +8,7 @@ use syncline_runtime::telemetry::LogFormat;
 
 use crate::connectors::Connectors;
 use crate::takeover::Takeover;
+use crate::transform::Transform;
 use crate::version;
 
 const EXIT_CODES: &str = "\
@@ -89,6 +90,8 @@ pub(crate) enum Verb {
         The producer runs in another process or on another machine; it is told through Kafka. Without one, the next to \
         start acts on what was asked.")]
     Snapshot(Snapshot),
+    /// Try `table_mappings` on changes of your own
+    Transform(Transform),
     /// Print the completions of a shell
     #[command(
         after_help = "Example:\n  syncline completions bash > ~/.local/share/bash-completion/completions/syncline"

@@ -46,6 +46,21 @@ pub(crate) struct SyncConfig {
     pub(crate) mappings: MappingsFile,
 }
 
+/// The mappings of a text that has nothing else of a sync file.
+#[cfg(test)]
+pub(crate) fn mappings_of(text: &str) -> Result<Mappings, ConfigError> {
+    let rest = "name: a\nkafka: {bootstrap_servers: 'a:1'}\nschema_registry: {url: http://a}\n\
+        target: {type: postgresql, host: a, database: a, username: a}\n";
+    let environment = Environment { variables: &|_| None, secrets: None, unused: None };
+    let loaded = syncline_runtime::config::parse(
+        Path::new("sync.yaml"),
+        &format!("{rest}{text}"),
+        fields::FIELDS,
+        &environment,
+    )?;
+    Ok(Mappings::clone(&SyncConfig::check(loaded, Sides::Both)?.mappings.mappings))
+}
+
 /// The mappings, and the file they stand in.
 #[derive(Debug, Clone)]
 pub(crate) struct MappingsFile {
@@ -87,6 +102,17 @@ impl SyncConfig {
         let environment = Environment { variables: &variables, secrets: Some(&secrets), unused: None };
         let tree = load(file, fields::FIELDS, &environment)?.value;
         Ok((Self::check(load(file, fields::FIELDS, &environment)?, Sides::Both)?, tree))
+    }
+
+    /// The mappings of `file` alone. Secrets need not be set.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the file, at once.
+    pub(crate) fn mappings(file: &Path) -> Result<Arc<Mappings>, ConfigError> {
+        let variables = |name: &str| std::env::var(name).ok();
+        let secrets = |name: &str| Some(variables(name).unwrap_or_default());
+        let environment = Environment { variables: &variables, secrets: Some(&secrets), unused: None };
+        Ok(Self::check(load(file, fields::FIELDS, &environment)?, Sides::Both)?.mappings.mappings)
     }
 
     fn check(loaded: Loaded<raw::RawSync>, sides: Sides) -> Result<Self, ConfigError> {

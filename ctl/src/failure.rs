@@ -54,6 +54,9 @@ pub(crate) enum Failure {
     /// `check` found something; it has been printed.
     #[error("{0} found; nothing was changed")]
     Found(String),
+    /// What was asked for was done, and found wanting; it has been printed.
+    #[error("{0}")]
+    Failed(String),
     /// SIGTERM or Ctrl-C came first.
     #[error("ended by a signal before it had caught up; what was done is safe, the next start goes on from there")]
     Interrupted,

@@ -12,6 +12,7 @@ mod resync;
 mod run;
 mod snapshot;
 mod takeover;
+mod transform;
 mod version;
 
 use std::io::Write;

@@ -21,6 +21,7 @@ use bumpalo::Bump;
 use syncline_event::avro::value::Value;
 use syncline_event::table::ColumnType;
 
+pub use functions::NAMES;
 pub use mistake::Mistake;
 
 use crate::datum::Datum;

@@ -59,6 +59,30 @@ pub struct Mapping {
     pub key: Vec<Written<String>>,
 }
 
+impl Mapping {
+    /// A mapping that takes a table's rows as they are to the table of the same name.
+    #[must_use]
+    pub fn new(source_table: Written<SourceTable>) -> Self {
+        Self {
+            source_table,
+            target_table: None,
+            columns: Vec::new(),
+            exclude_columns: Vec::new(),
+            transformations: Vec::new(),
+            filters: Vec::new(),
+            concatenate: Vec::new(),
+            add_metadata: Vec::new(),
+            convert: Vec::new(),
+            calculate: Vec::new(),
+            clean: Vec::new(),
+            static_values: Vec::new(),
+            soft_delete: None,
+            history: None,
+            key: Vec::new(),
+        }
+    }
+}
+
 /// Texts joined by a separator; NULLs are left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Concatenate {

@@ -138,21 +138,10 @@ fn mapped() -> Decoders {
     let (source, column) =
         (definition(), |index: usize| Written { value: definition().columns[index].name.clone(), line: 1 });
     let mapping = Mapping {
-        source_table: Written { value: SourceTable::parse(&source.qualified_name()).unwrap(), line: 1 },
         target_table: Some(Written { value: "mapped".into(), line: 1 }),
         columns: vec![(column(0), "key".into()), (column(1), "label".into())],
         exclude_columns: vec![column(2)],
-        transformations: Vec::new(),
-        filters: Vec::new(),
-        concatenate: Vec::new(),
-        add_metadata: Vec::new(),
-        convert: Vec::new(),
-        calculate: Vec::new(),
-        clean: Vec::new(),
-        static_values: Vec::new(),
-        soft_delete: None,
-        history: None,
-        key: Vec::new(),
+        ..Mapping::new(Written { value: SourceTable::parse(&source.qualified_name()).unwrap(), line: 1 })
     };
     let mut decoders = Decoders::new(Arc::default(), Arc::new(Mappings { list: vec![mapping] }));
     decoders.topic(TOPIC);

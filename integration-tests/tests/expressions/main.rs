@@ -1,5 +1,6 @@
 //! Expressions over rows, through ours and through a real PostgreSQL: the answers, the NULLs and the errors are equal.
 
+mod documented;
 mod generate;
 mod row;
 

@@ -15,8 +15,8 @@ use crate::sql_type::SqlType::{
     Timestamptz,
 };
 
-/// Every function, for messages.
-pub(super) const NAMES: [&str; 43] = [
+/// Every function's name.
+pub const NAMES: [&str; 43] = [
     "abs",
     "btrim",
     "ceil",

@@ -64,6 +64,15 @@ impl SourceTable {
         matches!(self.form, Form::Name { .. })
     }
 
+    /// The schema and table where it is one table's name.
+    #[must_use]
+    pub fn name(&self) -> Option<(String, String)> {
+        match &self.form {
+            Form::Name { schema, table } => Some((schema.clone(), table.clone())),
+            Form::Glob { .. } | Form::Regex(_) => None,
+        }
+    }
+
     /// Whether `target_table` may name groups.
     #[must_use]
     pub fn has_groups(&self) -> bool {
