@@ -1,6 +1,6 @@
 # One line a recipe; what needs more is a script in dev/.
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-short test lint check stack-up stack-down stack-status bench-smoke clean
+.PHONY: help build demo demo-short demo-mapped test lint check stack-up stack-down stack-status bench-smoke clean
 
 help: ## What there is to make
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -13,6 +13,9 @@ demo: ## Two databases kept in step, before your eyes (KEEP=1: until Ctrl-C)
 
 demo-short: ## The same with less data
 	dev/demo --short
+
+demo-mapped: ## The same through mappings, filters and transforms
+	dev/demo --mapped
 
 test: ## All tests, on servers of their own
 	dev/test

@@ -14,6 +14,7 @@ pub mod registry_proxy;
 pub mod shop;
 pub mod sql;
 pub mod stack;
+pub mod stage;
 pub mod sync;
 pub mod traces;
 pub mod values;

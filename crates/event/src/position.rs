@@ -102,6 +102,20 @@ impl std::str::FromStr for Lsn {
 #[error("not an LSN of the form 16/B374D848")]
 pub struct InvalidLsn;
 
+impl Position {
+    /// A text of fixed width that sorts as the position does: epoch, phase, LSN, number and sub-number in hexadecimal.
+    #[must_use]
+    pub fn sortable(self) -> impl fmt::Display {
+        fmt::from_fn(move |f| {
+            let phase = match self.phase {
+                Phase::Snapshot => 0,
+                Phase::Stream => 1,
+            };
+            write!(f, "{:08X}-{phase}-{:016X}-{:016X}-{:02X}", self.epoch, self.lsn, self.number, self.sub)
+        })
+    }
+}
+
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let phase = match self.phase {

@@ -16,7 +16,7 @@ use syncline_integration_tests::compare::{self, Name};
 use syncline_integration_tests::database;
 use syncline_integration_tests::generator::{Control, Generator};
 use syncline_integration_tests::process::{Process, tail};
-use syncline_integration_tests::{shop, sql, stack};
+use syncline_integration_tests::{shop, sql, stack, stage};
 use syncline_runtime::kafka::Admin;
 use syncline_runtime::settings::DatabaseSettings;
 
@@ -71,7 +71,7 @@ async fn demo(handed_over: &AtomicBool) -> Result<()> {
     let (source_role, target_role) = (stack::server("SOURCE_PG")?, stack::server("TARGET_PG")?);
 
     step("an empty shop, an empty target, no topics");
-    clear(&source_role, &target_role).await?;
+    stage::clear(&source_role, &target_role, PREFIX).await?;
 
     step(&format!("about {rows} rows in {}", shop::TABLES.join(", ")));
     let mut source = database::connect(&source_role).await?;
@@ -79,7 +79,7 @@ async fn demo(handed_over: &AtomicBool) -> Result<()> {
 
     step(&format!("syncline run -f {FILE}"));
     let log = log_file();
-    let mut sync = start(&source_role, &target_role, &log)?;
+    let mut sync = stage::start(FILE, &source_role, &target_role, &log)?;
     let started = Instant::now();
     let (control, load) = Generator::new(database::connect(&source_role).await?, 2026).spawn(rate);
 
@@ -115,7 +115,7 @@ async fn demo(handed_over: &AtomicBool) -> Result<()> {
 
 /// Removes what the demo has made, its log too.
 async fn remove() -> Result<()> {
-    clear(&stack::server("SOURCE_PG")?, &stack::server("TARGET_PG")?).await?;
+    stage::clear(&stack::server("SOURCE_PG")?, &stack::server("TARGET_PG")?, PREFIX).await?;
     std::fs::remove_file(log_file()).ok();
     Ok(())
 }
@@ -133,38 +133,6 @@ fn number(name: &str, default: u64) -> Result<u64> {
 
 fn step(text: &str) {
     println!("==> {text}");
-}
-
-fn start(source: &DatabaseSettings, target: &DatabaseSettings, log: &Path) -> Result<Process> {
-    let password = |settings: &DatabaseSettings| {
-        settings.password.as_ref().map(|secret| secret.expose().to_owned()).unwrap_or_default()
-    };
-    let file = stack::root().join(FILE);
-    let file = file.to_str().context("a checkout in a folder with an odd name")?;
-    let environment = [("SOURCE_PASSWORD", password(source)), ("TARGET_PASSWORD", password(target))]
-        .map(|(name, value)| (name, value));
-    let environment: Vec<(&str, &str)> = environment.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    Process::start("syncline run", &stack::program()?, &["run", "-f", file], &environment, log)
-}
-
-/// Removes what a run of this file has made in the two databases and in Kafka.
-async fn clear(source: &DatabaseSettings, target: &DatabaseSettings) -> Result<()> {
-    fresh_database("SOURCE_PG_ADMIN", source).await?;
-    fresh_database("TARGET_PG_ADMIN", target).await?;
-    stack::delete_topics(|topic| topic.starts_with(PREFIX)).await?;
-    Ok(())
-}
-
-/// Drops and creates the database of a role, with the slots that hang on it.
-async fn fresh_database(admin: &str, role: &DatabaseSettings) -> Result<()> {
-    let server = DatabaseSettings { database: "postgres".to_owned(), ..stack::server(admin)? };
-    let mut conn = database::connect(&server).await?;
-    let (database, user) = (&role.database, &role.username);
-    let slots = format!("FROM pg_replication_slots WHERE database = '{database}'");
-    sql::rows(&mut conn, format!("SELECT pg_terminate_backend(active_pid, 5000) {slots} AND active")).await?;
-    sql::rows(&mut conn, format!("SELECT pg_drop_replication_slot(slot_name) {slots}")).await?;
-    sql::execute(&mut conn, format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)")).await?;
-    sql::execute(&mut conn, format!("CREATE DATABASE {database} OWNER {user}")).await
 }
 
 /// What the demo looks at while the sync works.

@@ -278,7 +278,7 @@ impl Route {
             Cell::Operation => Value::Text(change.operation.code()),
             Cell::ChangedAt => Value::Timestamp(change.context.commit_us),
             Cell::Position => match change.position {
-                Some(position) => Value::Text(bump.alloc_str(&position.to_string())),
+                Some(position) => Value::Text(bumpalo::format!(in bump, "{}", position.sortable()).into_bump_str()),
                 None => {
                     return Err(Refusal(
                         "the event has no position: only records that Syncline's own producer wrote have one".into(),
