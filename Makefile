@@ -1,6 +1,6 @@
 # One line a recipe; what needs more is a script in dev/.
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-short demo-mapped test lint check stack-up stack-down stack-status bench-smoke clean
+.PHONY: help build demo demo-short demo-mapped test lint check stack-up stack-down stack-status bench-smoke bench-mapping clean
 
 help: ## What there is to make
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
@@ -36,6 +36,9 @@ stack-status: ## What runs where
 
 bench-smoke: ## Rates beside their bounds, in a few minutes
 	dev/bench-smoke
+
+bench-mapping: ## What a mapping costs an event
+	cargo run --release --locked --package syncline-bench --bin bench-mapping
 
 clean: ## Remove what was built, and the development stack's data
 	dev/stack clean && cargo clean

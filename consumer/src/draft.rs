@@ -321,11 +321,11 @@ impl Draft {
         }
         for table in self.tables.drain(..) {
             match table.launch() {
-                Ok((batch, buffers)) => {
+                (Some(batch), buffers) => {
                     launch.tables.push(batch);
                     launch.buffers.push(buffers);
                 }
-                Err(buffers) => self.spare.push(buffers),
+                (None, buffers) => self.spare.push(buffers),
             }
         }
         self.extent.clear();

@@ -127,17 +127,17 @@ impl TableDraft {
         self.buffers
     }
 
-    /// What a target writes, and the buffers that come back by [`Buffers::of`]; the buffers alone where nothing changes.
-    pub(crate) fn launch(self) -> Result<(TableBatch, Buffers), Buffers> {
+    /// What a target writes, if anything changes, and the buffers, to which the batch comes back by [`Buffers::of`].
+    pub(crate) fn launch(self) -> (Option<TableBatch>, Buffers) {
         let Self { plan, mut buffers, .. } = self;
         if buffers.coalescer.is_empty() {
-            return Err(buffers);
+            return (None, buffers);
         }
         let Buffers { rows, coalescer, coalesced, .. } = &mut buffers;
         coalescer.finish(coalesced);
         let Coalesced { deletes, upserts, updates, fills } = std::mem::take(coalesced);
         let rows = std::mem::take(rows);
-        Ok((TableBatch { plan, rows, deletes, upserts, updates, fills }, buffers))
+        (Some(TableBatch { plan, rows, deletes, upserts, updates, fills }), buffers)
     }
 }
 

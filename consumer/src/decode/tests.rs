@@ -161,6 +161,31 @@ fn a_mapped_change_is_whole_without_what_nobody_reads() {
 }
 
 #[test]
+fn a_mapped_change_allocates_nothing_in_the_long_run() {
+    let mut decoders = mapped();
+    let (key, value, header) = event(Operation::Update, TupleCell::Unchanged);
+    let changed = record(&key, Some(&value));
+    let (_, known) = shape(&mut decoders, &changed, Some(&header));
+    let Shape::Row { definition } = known.unwrap() else { panic!("no row") };
+    let mut tables = tables(&decoders, definition);
+    let mut batch = |records: usize| {
+        for _ in 0..records {
+            decoders.shape(0, &changed, Some(&header)).unwrap();
+            decoders.decode(0, definition, &changed, Some(&header), &mut tables).unwrap();
+            assert!(tables[0].settle());
+        }
+        let table = tables.pop().unwrap();
+        let plan = Arc::clone(table.plan());
+        tables.push(TableDraft::new(0, plan, table.into_buffers()));
+    };
+    batch(100);
+    batch(100);
+    let counted = allocation_counter::measure(|| batch(100));
+    // The simulated target prints its key as a text, twice a record: in the row, and as its key.
+    assert_eq!(counted.count_total, 200);
+}
+
+#[test]
 fn a_tombstone_before_any_row_is_mapped_by_the_newest_schema() {
     let mut decoders = mapped();
     let (key, ..) = event(Operation::Delete, TupleCell::Null);
