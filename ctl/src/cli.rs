@@ -91,6 +91,7 @@ pub(crate) enum Verb {
         start acts on what was asked.")]
     Snapshot(Snapshot),
     /// Try `table_mappings` on changes of your own
+    #[command(after_help = "Example:\n  syncline transform test -f sync.yaml cases.yaml")]
     Transform(Transform),
     /// Print the completions of a shell
     #[command(

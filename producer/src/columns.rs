@@ -100,9 +100,18 @@ pub struct ColumnSettings {
     pub masks: Vec<MaskRule>,
     /// `message.key.columns`.
     pub keys: Vec<KeyRule>,
+    /// `reselect.columns.include.list`.
+    pub reselect: Option<Patterns>,
 }
 
 impl ColumnSettings {
+    /// Whether a column's value is read again where an update leaves it out.
+    #[must_use]
+    pub fn reselects(&self, definition: &TableDefinition, column: usize) -> bool {
+        let matches = |reselect: &Patterns| reselect.matches(&full_name(definition, &definition.columns[column]));
+        self.reselect.as_ref().is_some_and(matches)
+    }
+
     /// The definition with its key, its columns and the parameters of changed ones as the settings want them.
     #[must_use]
     pub fn apply(&self, mut definition: TableDefinition) -> TableDefinition {

@@ -277,7 +277,8 @@ pub fn partition(key: &mut [u8], table: &CapturedTable) -> u32 {
     partition
 }
 
-fn key_changed(table: &CapturedTable, old: &[TupleCell<'_>], new: &[TupleCell<'_>]) -> bool {
+/// Whether an update changes the row's key.
+pub(crate) fn key_changed(table: &CapturedTable, old: &[TupleCell<'_>], new: &[TupleCell<'_>]) -> bool {
     table.definition.key.iter().any(|column| match (old[*column], new[*column]) {
         (TupleCell::Text(old), TupleCell::Text(new)) => old != new,
         // An unchanged TOASTed key column is what its name says.

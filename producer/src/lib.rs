@@ -14,6 +14,7 @@ pub mod incremental;
 mod life;
 pub mod place;
 pub mod publish;
+mod reselect;
 pub mod resync;
 pub mod rows;
 pub mod run;

@@ -17,10 +17,11 @@ use syncline_event::tuple::TupleCell;
 use crate::captured::CapturedTable;
 use crate::clock;
 use crate::context::Context;
-use crate::emit::{Change, Emitter, Occasion, OldRow, place};
+use crate::emit::{Change, Emitter, Occasion, OldRow, key_changed, place};
 use crate::error::ProducerError;
 use crate::incremental::engine::{Due, Touch};
 use crate::incremental::run::{Heard, Incremental};
+use crate::reselect::Reselected;
 use crate::signals::{Signal, SignalError};
 use crate::sources::postgres::pgoutput::{Message, OldTuple, Relation, Truncate, Tuple};
 use crate::sources::postgres::relation::{CellBuffer, Layout, definition_of, fill_unchanged};
@@ -186,6 +187,9 @@ impl Stream {
             skipped: events.skipped,
             tombstones: events.tombstones,
         };
+        let transaction = u32::try_from(source.tx_id.unwrap_or_default()).unwrap_or_default();
+        // Lives as long as the cells, which may hold parts of it.
+        let again;
         let (mut old_cells, mut new_cells) = (self.old_cells.take(), self.new_cells.take());
         let (old, new) = match row {
             Row::Insert(new) => (None, Some(new)),
@@ -201,13 +205,20 @@ impl Stream {
         if let Some(OldTuple::Full(_)) = old {
             fill_unchanged(&mut new_cells, &old_cells);
         }
+        if matches!(row, Row::Update(..)) && new_cells.contains(&TupleCell::Unchanged) {
+            let is_rekeyed = old.is_some() && key_changed(table, &old_cells, &new_cells);
+            again = Reselected::read(context, &table.definition, &new_cells, is_rekeyed, transaction).await?;
+            let events = &context.config.events;
+            let is_removed = is_rekeyed && !events.skipped.deletes && !events.skipped.truncates;
+            again.fill(&table.definition, is_removed, &mut new_cells);
+        }
+        let events = &context.config.events;
         let is_skipped = match row {
             Row::Insert(_) => events.skipped.creates,
             Row::Update(..) => events.skipped.updates,
             Row::Delete(_) => events.skipped.deletes,
         };
         if self.incremental.watches(index) && !is_skipped {
-            let transaction = u32::try_from(source.tx_id.unwrap_or_default()).unwrap_or_default();
             let touch = Touch { transaction, partial: new_cells.contains(&TupleCell::Unchanged) };
             let keys = [old.is_some().then_some(&old_cells[..]), new.is_some().then_some(&new_cells[..])];
             self.incremental.touch(table, keys, touch)?;

@@ -78,6 +78,13 @@ pub(super) const PROPERTIES: &[Field] = &[
         Preset::Absent("none"),
         "The columns that stay behind, as above. Instead of `column.include.list`.",
     ),
+    Field::new(
+        "reselect.columns.include.list",
+        Kind::Text,
+        Preset::Absent("none"),
+        "Columns, as above, whose large values are read again from the table where an update left them out, at the cost of a \
+         query for each such update; of Debezium's `ReselectColumnsPostProcessor`. Where the key changes they always are.",
+    ),
     Field::family(
         "column.mask.hash.",
         "`column.mask.hash.ALGORITHM.with.salt.SALT`, or `column.mask.hash.v2.…`: texts of these columns travel as the \

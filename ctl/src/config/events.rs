@@ -57,7 +57,8 @@ impl Check {
                 (Ok(_), None) => {}
             }
         }
-        ColumnSettings { include, exclude, masks, keys: keys.unwrap_or_default() }
+        let reselect = self.patterns("reselect.columns.include.list", properties.reselect.as_deref());
+        ColumnSettings { include, exclude, masks, keys: keys.unwrap_or_default(), reselect }
     }
 
     fn patterns(&mut self, name: &str, text: Option<&str>) -> Option<Patterns> {

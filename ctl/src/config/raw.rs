@@ -235,6 +235,8 @@ pub(super) struct RawProperties {
     pub(super) column_include: Option<String>,
     #[serde(rename = "column.exclude.list")]
     pub(super) column_exclude: Option<String>,
+    #[serde(rename = "reselect.columns.include.list")]
+    pub(super) reselect: Option<String>,
     #[serde(rename = "column.mask.hash.")]
     pub(super) mask_hash: BTreeMap<String, String>,
     #[serde(rename = "column.mask.with.")]
