@@ -5,7 +5,9 @@
 
 mod apply;
 mod compile;
+mod demands;
 mod names;
+mod steps;
 
 use std::fmt;
 

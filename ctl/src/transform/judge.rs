@@ -2,11 +2,15 @@
 
 use bumpalo::Bump;
 use syncline_event::avro::value::Value;
+use syncline_event::position::{Phase, Position};
 use syncline_event::table::TableDefinition;
 use syncline_transforms::expression::{Context, Expression, Named, Row as ExpressionRow, Scope};
 use syncline_transforms::mapping::{Change, Mapping, Mappings, Route, SourceTable, Write, Written};
 
 use super::cases::{Case, Expected, Row};
+
+/// Where the change stands, for mappings that keep it: every case is the first change of its epoch.
+const POSITION: Position = Position { epoch: 1, phase: Phase::Stream, lsn: 1, number: 1, sub: 0 };
 
 /// A write that was made: kind, table, and the columns that are known with their texts.
 struct Made {
@@ -50,7 +54,7 @@ fn made(mappings: &Mappings, table: &TableDefinition, case: &Case) -> Result<Vec
             before: &before_values,
             before_is_whole: case.before.is_some() && route.has_whole_rows(),
             after: &after_values,
-            position: None,
+            position: Some(POSITION),
             context,
         };
         let outcome = route.apply(&change, &bump, &mut old, &mut new).map_err(|refusal| refusal.to_string())?;

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use syncline_event::avro::value::Value;
-use syncline_event::table::{Column, ColumnType, ReplicaIdentity, TableDefinition};
+use syncline_event::table::{Column, ReplicaIdentity, TableDefinition};
 
 use super::{Mapping, Misfit, Written};
 use crate::expression::{Expression, Named, Scope};
-use crate::sql_type::SqlType;
 
 /// How a target column gets its value.
 #[derive(Debug)]
@@ -74,10 +73,6 @@ pub struct Route {
     reads: Box<[bool]>,
     requirements: Vec<Requirement>,
 }
-
-/// The columns of a history's row beside the table's own.
-const HISTORY: [(&str, SqlType); 3] =
-    [("_operation", SqlType::Text), ("_position", SqlType::Text), ("_changed_at", SqlType::Timestamptz)];
 
 impl Route {
     /// Checks a mapping against a table.
@@ -193,21 +188,24 @@ fn scope(mapping: &Mapping, source: &TableDefinition) -> Vec<Named> {
     scope
 }
 
-struct Compiler<'m> {
-    mapping: &'m Mapping,
-    source: &'m TableDefinition,
-    scope: Vec<Named>,
-    columns: Vec<(Column, Cell)>,
-    misfits: Vec<Misfit>,
-    requirements: Vec<Requirement>,
+/// A route on its way: what its parts have found so far.
+pub(super) struct Compiler<'m> {
+    pub(super) mapping: &'m Mapping,
+    pub(super) source: &'m TableDefinition,
+    /// What expressions may name.
+    pub(super) scope: Vec<Named>,
+    /// The target's columns.
+    pub(super) columns: Vec<(Column, Cell)>,
+    pub(super) misfits: Vec<Misfit>,
+    pub(super) requirements: Vec<Requirement>,
 }
 
 impl Compiler<'_> {
-    fn refuse(&mut self, line: usize, key: &'static str, reason: impl Into<String>) {
+    pub(super) fn refuse(&mut self, line: usize, key: &'static str, reason: impl Into<String>) {
         self.misfits.push(Misfit { line, key, reason: reason.into() });
     }
 
-    fn index(&self, name: &str) -> Option<usize> {
+    pub(super) fn index(&self, name: &str) -> Option<usize> {
         self.source.columns.iter().position(|column| column.name == name)
     }
 
@@ -284,7 +282,7 @@ impl Compiler<'_> {
         self.changed();
     }
 
-    fn push(&mut self, line: usize, key: &'static str, column: Column, cell: Cell) {
+    pub(super) fn push(&mut self, line: usize, key: &'static str, column: Column, cell: Cell) {
         if self.columns.iter().any(|(other, _)| other.name == column.name) {
             let text = format!("target column {} gets a value twice; rename one, or exclude it", column.name);
             self.refuse(line, key, text);
@@ -293,64 +291,7 @@ impl Compiler<'_> {
         self.columns.push((column, cell));
     }
 
-    /// Columns whose value is changed in place: transformations, conversions, cleaning.
-    fn changed(&mut self) {
-        let mapping = self.mapping;
-        let mut changed: Vec<usize> = Vec::new();
-        for (column, expression) in &mapping.transformations {
-            self.change(column, "transformations", &expression.value, expression.line, &mut changed);
-        }
-        for (column, sql_type) in &mapping.convert {
-            let text = format!("{}::{sql_type}", quoted(&column.value));
-            self.change(column, "convert", &text, column.line, &mut changed);
-        }
-        for (column, how) in &mapping.clean {
-            match cleaned(&column.value, how) {
-                Ok(text) => self.change(column, "clean", &text, column.line, &mut changed),
-                Err(reason) => self.refuse(column.line, "clean", reason),
-            }
-        }
-    }
-
-    /// A source column's name wins over a target's.
-    fn change(
-        &mut self,
-        column: &Written<String>,
-        key: &'static str,
-        text: &str,
-        line: usize,
-        changed: &mut Vec<usize>,
-    ) {
-        let by_source = self.index(&column.value);
-        let position = self.columns.iter().position(|(target, cell)| match by_source {
-            Some(source) => matches!(cell, Cell::Copy(from) if *from == source),
-            None => target.name == column.value,
-        });
-        let Some(position) = position.or_else(|| {
-            let source = by_source?;
-            // Already changed: found by its name to say so.
-            let name = &self.source.columns[source].name;
-            let target = self.mapping.columns.iter().find(|(from, _)| from.value == *name).map_or(name, |(_, to)| to);
-            changed.iter().copied().find(|position| self.columns[*position].0.name == *target)
-        }) else {
-            let name = &column.value;
-            self.refuse(column.line, key, format!("no column {name} goes to the target; add a new one with calculate"));
-            return;
-        };
-        if changed.contains(&position) {
-            let text = format!("column {} is changed twice; write one expression in transformations", column.value);
-            self.refuse(column.line, key, text);
-            return;
-        }
-        changed.push(position);
-        if let Some(expression) = self.expression(line, key, text, false) {
-            let target = &mut self.columns[position];
-            target.0 = computed(&target.0.name, expression.column_type());
-            target.1 = Cell::Compute(Box::new(expression));
-        }
-    }
-
-    fn expression(&mut self, line: usize, key: &'static str, text: &str, clock: bool) -> Option<Expression> {
+    pub(super) fn expression(&mut self, line: usize, key: &'static str, text: &str, clock: bool) -> Option<Expression> {
         match Expression::compile(text, &Scope { columns: &self.scope, clock }) {
             Ok(expression) => {
                 self.needs_before(line, &expression);
@@ -363,197 +304,10 @@ impl Compiler<'_> {
         }
     }
 
-    fn needs_before(&mut self, line: usize, expression: &Expression) {
+    pub(super) fn needs_before(&mut self, line: usize, expression: &Expression) {
         if !expression.columns_before().is_empty() {
             self.requirements
                 .push(Requirement { line, reason: "an expression reads the row before the change".into() });
-        }
-    }
-
-    /// New columns.
-    fn added(&mut self) {
-        let mapping = self.mapping;
-        for step in &mapping.concatenate {
-            let fields: Vec<String> = step.value.fields.iter().map(|field| quoted(field)).collect();
-            let separator = step.value.separator.replace('\'', "''");
-            let text = format!("CONCAT_WS('{separator}', {})", fields.join(", "));
-            self.add(step.line, "concatenate", &step.value.column, &text, false);
-        }
-        for (column, text) in &mapping.calculate {
-            self.add(column.line, "calculate", &column.value, text, false);
-        }
-        for (column, text) in &mapping.static_values {
-            let text = format!("'{}'", text.replace('\'', "''"));
-            self.add(column.line, "static_values", &column.value, &text, false);
-        }
-        for (column, text) in &mapping.add_metadata {
-            let cell = match text.trim().to_ascii_uppercase().as_str() {
-                "OPERATION" | "OPERATION()" => Some((Cell::Operation, SqlType::Text)),
-                "POSITION" | "POSITION()" => Some((Cell::Position, SqlType::Text)),
-                _ => None,
-            };
-            match cell {
-                Some((cell, sql_type)) => {
-                    self.push(column.line, "add_metadata", computed(&column.value, &sql_type.column_type(-1)), cell);
-                }
-                None => self.add(column.line, "add_metadata", &column.value, text, column.value == "_synced_at"),
-            }
-        }
-    }
-
-    fn add(&mut self, line: usize, key: &'static str, name: &str, text: &str, clock: bool) {
-        if let Some(expression) = self.expression(line, key, text, clock) {
-            self.push(line, key, computed(name, expression.column_type()), Cell::Compute(Box::new(expression)));
-        }
-    }
-
-    fn filters(&mut self) -> Vec<Expression> {
-        let mut filters = Vec::new();
-        for filter in &self.mapping.filters {
-            match Expression::condition(&filter.value, &Scope { columns: &self.scope, clock: false }) {
-                Ok(expression) => {
-                    self.needs_before(filter.line, &expression);
-                    filters.push(expression);
-                }
-                Err(mistake) => self.refuse(filter.line, "filters", mistake.to_string()),
-            }
-        }
-        filters
-    }
-
-    fn mode(&mut self) -> Mode {
-        let mapping = self.mapping;
-        let history = mapping.history.as_ref().filter(|history| history.value);
-        match (&mapping.soft_delete, history) {
-            (Some(column), Some(_)) => {
-                self.refuse(column.line, "soft_delete", "stands beside history, which keeps every row anyway");
-                Mode::History
-            }
-            (Some(column), None) => {
-                if let Some(filter) = mapping.filters.first() {
-                    let text = "stands beside soft_delete: a row that was never written could not be marked; drop one";
-                    self.refuse(filter.line, "filters", text);
-                }
-                let made = computed(&column.value, &SqlType::Timestamptz.column_type(-1));
-                self.push(column.line, "soft_delete", made, Cell::DeletedAt);
-                Mode::SoftDelete
-            }
-            (None, Some(history)) => {
-                for ((name, sql_type), cell) in
-                    HISTORY.into_iter().zip([Cell::Operation, Cell::Position, Cell::ChangedAt])
-                {
-                    self.push(history.line, "history", computed(name, &sql_type.column_type(-1)), cell);
-                }
-                for (column, cell) in &mut self.columns {
-                    // A row of the past is no source of new values.
-                    column.identity = None;
-                    column.nullable |= !matches!(cell, Cell::Position);
-                }
-                Mode::History
-            }
-            (None, None) => Mode::Rows,
-        }
-    }
-
-    /// The target's key columns, and whether the source's key tells them.
-    fn key(&mut self, mode: Mode) -> Option<(Vec<usize>, bool)> {
-        let mapping = self.mapping;
-        let mut key = Vec::new();
-        if mapping.key.is_empty() {
-            for source in &self.source.key {
-                let found =
-                    self.columns.iter().position(|(_, cell)| matches!(cell, Cell::Copy(from) if from == source));
-                match found {
-                    Some(position) => key.push(position),
-                    None => {
-                        let name = self.source.columns[*source].name.clone();
-                        let text = format!(
-                            "key column {name} of {} does not reach the target unchanged; map it, or name the target's \
-                             key columns with `key`",
-                            self.source.qualified_name()
-                        );
-                        self.refuse(mapping.source_table.line, "columns", text);
-                    }
-                }
-            }
-        }
-        for name in &mapping.key {
-            match self.columns.iter().position(|(column, _)| column.name == name.value) {
-                Some(position) => key.push(position),
-                None => self.refuse(name.line, "key", format!("no target column is called {}", name.value)),
-            }
-        }
-        if mode == Mode::History
-            && let Some(position) = self.columns.iter().position(|(_, cell)| matches!(cell, Cell::Position))
-        {
-            key.push(position);
-        }
-        let told = |cell: &Cell| match cell {
-            Cell::Copy(column) => self.source.key.contains(column),
-            Cell::Compute(expression) => {
-                expression.columns_before().is_empty()
-                    && expression.columns().iter().all(|column| self.source.key.contains(column))
-            }
-            Cell::Position | Cell::ChangedAt | Cell::Operation | Cell::DeletedAt => true,
-        };
-        let own = key.iter().all(|position| told(&self.columns[*position].1));
-        for position in &key {
-            self.columns[*position].0.nullable = false;
-        }
-        self.misfits.is_empty().then_some((key, own))
-    }
-
-    fn require(&mut self, shared: bool, own_key: bool, mode: Mode, filters: &[Expression]) {
-        let line = self.mapping.source_table.line;
-        let mut require = |line: usize, reason: &str| {
-            self.requirements.push(Requirement { line, reason: reason.into() });
-        };
-        if !own_key {
-            let line = self.mapping.key.first().map_or(line, |key| key.line);
-            require(line, "the target's key is made of other columns than the source's key");
-        }
-        if shared && !filters.is_empty() {
-            require(line, "several sources write to one target, and a row that a filter drops may be another source's");
-        }
-        if mode == Mode::History {
-            require(line, "history keeps the row that was deleted");
-        }
-        // Only values of this length and more are stored apart, and may then be missing in an event.
-        let may_be_missing = |column: usize| {
-            let column_type: &ColumnType = &self.source.columns[column].column_type;
-            matches!(
-                SqlType::of(column_type),
-                SqlType::Text | SqlType::Json | SqlType::Jsonb | SqlType::Bytea | SqlType::Textual | SqlType::Opaque
-            ) && !(5..=1_004).contains(&column_type.modifier)
-        };
-        let filtered =
-            filters.iter().any(|filter| filter.columns().iter().any(|column| !self.source.key.contains(column)));
-        let expressions = self.columns.iter().flat_map(|(_, cell)| match cell {
-            Cell::Copy(column) => std::slice::from_ref(column),
-            Cell::Compute(expression) => expression.columns(),
-            Cell::Position | Cell::ChangedAt | Cell::Operation | Cell::DeletedAt => &[],
-        });
-        let large = expressions.copied().find(|column| may_be_missing(*column));
-        if let (true, Some(large)) = (filtered, large) {
-            let reason = format!(
-                "a filter may let a row in again by an update that leaves out {} where it is large and unchanged",
-                self.source.columns[large].name
-            );
-            let line = self.mapping.filters.first().map_or(line, |filter| filter.line);
-            self.requirements.push(Requirement { line, reason });
-            return;
-        }
-        let filter = self.mapping.filters.iter().zip(filters);
-        let reads: Vec<usize> = filter
-            .filter(|(_, expression)| expression.columns().iter().any(|column| may_be_missing(*column)))
-            .map(|(filter, _)| filter.line)
-            .collect();
-        for line in reads {
-            self.requirements.push(Requirement {
-                line,
-                reason: "a filter reads a column whose value an update leaves out where it is large and unchanged"
-                    .into(),
-            });
         }
     }
 
@@ -568,43 +322,4 @@ impl Compiler<'_> {
             }
         }
     }
-}
-
-fn computed(name: &str, column_type: &ColumnType) -> Column {
-    Column {
-        name: name.to_owned(),
-        field: name.to_owned(),
-        column_type: column_type.clone(),
-        nullable: true,
-        identity: None,
-        generated: None,
-        default: None,
-        default_value: None,
-        missing_value: None,
-    }
-}
-
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// The expression of `clean`: a list of what is done, in order.
-fn cleaned(column: &str, how: &str) -> Result<String, String> {
-    let mut text = quoted(column);
-    for step in how.split(',').map(str::trim) {
-        text = match step {
-            "trim" => format!("TRIM({text})"),
-            "lower" => format!("LOWER({text})"),
-            "upper" => format!("UPPER({text})"),
-            "collapse_spaces" => format!("REGEXP_REPLACE({text}, '\\s+', ' ', 'g')"),
-            "digits_only" => format!("REGEXP_REPLACE({text}, '\\D', '', 'g')"),
-            "empty_to_null" => format!("NULLIF({text}, '')"),
-            other => {
-                return Err(format!(
-                    "`{other}` is not known; known are trim, lower, upper, collapse_spaces, digits_only, empty_to_null"
-                ));
-            }
-        };
-    }
-    Ok(text)
 }
