@@ -12,6 +12,7 @@ use crate::sources::postgres::preflight::{Ready, preflight};
 use crate::sources::postgres::publication::PublicationPlan;
 use crate::sources::postgres::slot;
 use crate::sources::postgres::transport::ReplicationSession;
+use crate::start::Start;
 
 /// What a start would find.
 #[derive(Debug, Clone)]
@@ -38,13 +39,15 @@ pub async fn check(config: &ProducerConfig) -> Result<Report, ProducerError> {
             return Err(together(errors));
         }
     };
+    let mut notes = Vec::new();
     if locked {
         let looked = look(config, &ready).await;
         slot::unlock(&mut control, &config.slot).await.ok();
-        looked?;
+        if let Start::Snapshot { lost: Some(what), .. } = looked?.start {
+            notes.push(format!("{what}; a start would read all rows again, as snapshot.mode is when_needed"));
+        }
     }
     let Ready { tables, publication, slot } = ready;
-    let mut notes = Vec::new();
     if let PublicationPlan::Change { reason, statements } = publication {
         notes.push(format!("publication {}: {reason}; would run: {}", config.publication, statements.join("; ")));
     }

@@ -95,4 +95,17 @@ pub enum SnapshotMode {
     Initial,
     /// Stream from now on.
     NoData,
+    /// As `Initial`, and again where the log that has to be followed is lost.
+    WhenNeeded,
+}
+
+impl SnapshotMode {
+    /// Whether rows that are there already are read.
+    #[must_use]
+    pub fn reads_rows(self) -> bool {
+        match self {
+            Self::Initial | Self::WhenNeeded => true,
+            Self::NoData => false,
+        }
+    }
 }

@@ -62,6 +62,13 @@ pub(crate) async fn begin(config: &Arc<ProducerConfig>, stats: &Arc<Stats>) -> R
     // The lock is held: nobody else moves the place while it is read.
     let Outlook { admin, registry, found, system, start } = look(config, &ready).await?;
     let known = resumed(&start, &found);
+    if let Start::Snapshot { lost: Some(what), .. } = &start {
+        tracing::warn!(
+            slot = config.slot,
+            what,
+            "the log is lost: reading all rows again, as snapshot.mode is when_needed"
+        );
+    }
 
     let beginning = Beginning { config, stats, admin: &admin, found: &found, system: &system };
     let goal = slot::flushed_lsn(&mut control)
@@ -84,7 +91,7 @@ pub(crate) async fn begin(config: &Arc<ProducerConfig>, stats: &Arc<Stats>) -> R
         Start::Resume { epoch, lsn, new_epoch } => {
             beginning.resume(&mut context, &mut place, tables, (*epoch, *lsn, *new_epoch)).await?
         }
-        Start::First { epoch } | Start::Snapshot { epoch } => {
+        Start::First { epoch } | Start::Snapshot { epoch, .. } => {
             let copies = reads_rows(&start, config.snapshot_mode);
             beginning.first(&mut context, &mut place, (tables, &used), (*epoch, copies), ready.slot.is_some()).await?
         }
@@ -101,7 +108,7 @@ pub(crate) struct Outlook {
     registry: Registry,
     found: Found,
     system: SystemIdentity,
-    start: Start,
+    pub(crate) start: Start,
 }
 
 /// Looks at everything that could stop a start, and changes nothing: a start that is refused leaves no trace.
@@ -117,7 +124,7 @@ pub(crate) async fn look(config: &ProducerConfig, ready: &Ready) -> Result<Outlo
     let found = find_place(config).await?;
     let system = identify(config).await?;
     let facts = ready.slot.as_ref().map(|slot| SlotFacts { confirmed_lsn: slot.confirmed_lsn, lost: slot.lost });
-    let start = decide(&config.slot, facts.as_ref(), found.latest.as_ref(), &system)?;
+    let start = decide(&config.slot, facts.as_ref(), found.latest.as_ref(), &system, config.snapshot_mode)?;
     match resumed(&start, &found) {
         Some(checkpoint) => {
             for (name, last) in checkpoint.topics.iter().filter(|(name, _)| ready.tables.contains_key(*name)) {
@@ -352,7 +359,7 @@ impl Beginning<'_> {
         // An earlier life may have opened a table and published some of it. This one leaves out what was committed
         // before its own marker, deletes included, so nothing of that may stay.
         state.reopen();
-        let copies = self.config.snapshot_mode != SnapshotMode::NoData;
+        let copies = self.config.snapshot_mode.reads_rows();
         for (table, used) in tables.iter().zip(used) {
             if known.topics.contains_key(table.topic.name()) {
                 continue;
@@ -398,7 +405,7 @@ impl Beginning<'_> {
         let config = self.config;
         let (epoch, lsn, stage) = match start {
             Start::Resume { epoch, lsn, .. } => (*epoch, *lsn, Stage::Stream),
-            Start::First { epoch } | Start::Snapshot { epoch } => (*epoch, 0, Stage::Snapshot),
+            Start::First { epoch } | Start::Snapshot { epoch, .. } => (*epoch, 0, Stage::Snapshot),
         };
         let checkpoint = Checkpoint {
             version: checkpoint::VERSION,

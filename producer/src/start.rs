@@ -37,10 +37,13 @@ pub enum Start {
         /// The epoch to open.
         epoch: u32,
     },
-    /// A snapshot was asked for, or was interrupted: drop the slot if there is one, begin anew behind a barrier.
+    /// A snapshot was asked for, was interrupted, or is needed: drop the slot if there is one, begin anew behind a
+    /// barrier.
     Snapshot {
         /// The epoch to open.
         epoch: u32,
+        /// What is lost, where that is why.
+        lost: Option<String>,
     },
     /// Go on behind the checkpoint.
     Resume {
@@ -57,12 +60,14 @@ pub enum Start {
 ///
 /// # Errors
 ///
-/// Everything that a person has to decide.
+/// Everything that a person has to decide; with `snapshot.mode: when_needed` they have decided that a lost log is made
+/// up for by a new snapshot.
 pub fn decide(
     slot_name: &str,
     slot: Option<&SlotFacts>,
     checkpoint: Option<&Checkpoint>,
     system: &SystemIdentity,
+    mode: SnapshotMode,
 ) -> Result<Start, ProducerError> {
     let lost = |what: String| ProducerError::Lost { slot: slot_name.to_owned(), what };
     let Some(checkpoint) = checkpoint else {
@@ -82,32 +87,41 @@ pub fn decide(
         )));
     }
     if checkpoint.stage == Stage::Snapshot {
-        return Ok(Start::Snapshot { epoch: checkpoint.epoch + 1 });
+        return Ok(Start::Snapshot { epoch: checkpoint.epoch + 1, lost: None });
     }
+    match go_on(slot, checkpoint, system) {
+        Ok(start) => Ok(start),
+        Err(what) if mode == SnapshotMode::WhenNeeded => {
+            Ok(Start::Snapshot { epoch: checkpoint.epoch + 1, lost: Some(what) })
+        }
+        Err(what) => Err(lost(what)),
+    }
+}
+
+/// The way behind a checkpoint of this cluster, or what is lost.
+fn go_on(slot: Option<&SlotFacts>, checkpoint: &Checkpoint, system: &SystemIdentity) -> Result<Start, String> {
     let Some(slot) = slot else {
-        return Err(lost("the slot is gone, and with it the log since the checkpoint".to_owned()));
+        return Err("the slot is gone, and with it the log since the checkpoint".to_owned());
     };
     if slot.lost {
-        return Err(lost(
-            "the server has dropped log that the slot had not confirmed (max_slot_wal_keep_size)".to_owned(),
-        ));
+        return Err("the server has dropped log that the slot had not confirmed (max_slot_wal_keep_size)".to_owned());
     }
     if slot.confirmed_lsn > checkpoint.lsn {
-        return Err(lost(format!(
+        return Err(format!(
             "the slot stands at {}, ahead of the checkpoint at {}: it was recreated or moved by another program",
             Lsn(slot.confirmed_lsn),
             Lsn(checkpoint.lsn)
-        )));
+        ));
     }
     let new_epoch = system.timeline != checkpoint.timeline;
     if new_epoch && checkpoint.lsn > system.forked_at {
-        return Err(lost(format!(
+        return Err(format!(
             "the source was promoted to timeline {} at {}, before the checkpoint at {}: changes that were published are \
              not in its history",
             system.timeline,
             Lsn(system.forked_at),
             Lsn(checkpoint.lsn)
-        )));
+        ));
     }
     Ok(Start::Resume { epoch: checkpoint.epoch + u32::from(new_epoch), lsn: checkpoint.lsn, new_epoch })
 }
@@ -116,7 +130,7 @@ pub fn decide(
 #[must_use]
 pub fn reads_rows(start: &Start, mode: SnapshotMode) -> bool {
     match start {
-        Start::First { .. } | Start::Snapshot { .. } => mode == SnapshotMode::Initial,
+        Start::First { .. } | Start::Snapshot { .. } => mode.reads_rows(),
         Start::Resume { .. } => false,
     }
 }
@@ -126,6 +140,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use SnapshotMode::{Initial, WhenNeeded};
 
     fn checkpoint(stage: Stage, lsn: u64) -> Checkpoint {
         Checkpoint {
@@ -152,20 +167,20 @@ mod tests {
 
     #[test]
     fn nothing_there_is_a_first_start() {
-        assert_eq!(decide("s", None, None, &system()).unwrap(), Start::First { epoch: 1 });
+        assert_eq!(decide("s", None, None, &system(), Initial).unwrap(), Start::First { epoch: 1 });
     }
 
     #[test]
     fn a_slot_behind_the_checkpoint_goes_on() {
-        let start = decide("s", Some(&slot(90)), Some(&checkpoint(Stage::Stream, 100)), &system()).unwrap();
+        let start = decide("s", Some(&slot(90)), Some(&checkpoint(Stage::Stream, 100)), &system(), Initial).unwrap();
         assert_eq!(start, Start::Resume { epoch: 2, lsn: 100, new_epoch: false });
     }
 
     #[test]
     fn an_interrupted_snapshot_starts_over_in_a_new_epoch() {
         for found in [None, Some(slot(50))] {
-            let start = decide("s", found.as_ref(), Some(&checkpoint(Stage::Snapshot, 0)), &system()).unwrap();
-            assert_eq!(start, Start::Snapshot { epoch: 3 });
+            let start = decide("s", found.as_ref(), Some(&checkpoint(Stage::Snapshot, 0)), &system(), Initial).unwrap();
+            assert_eq!(start, Start::Snapshot { epoch: 3, lost: None });
         }
     }
 
@@ -179,16 +194,21 @@ mod tests {
             (Some(&lost_slot), Some(&stream)),
             (Some(&slot(1)), None),
         ] {
-            let error = decide("s", found, place, &system()).unwrap_err();
+            let error = decide("s", found, place, &system(), Initial).unwrap_err();
             assert!(matches!(error, ProducerError::Lost { .. }), "{error}");
+            // Without a checkpoint nobody knows whose the slot is.
+            match decide("s", found, place, &system(), WhenNeeded) {
+                Ok(Start::Snapshot { epoch: 3, lost: Some(_) }) => assert!(place.is_some()),
+                other => assert!(place.is_none() && other.is_err(), "{other:?}"),
+            }
         }
     }
 
     #[test]
     fn another_cluster_stops_even_a_snapshot() {
         let other = SystemIdentity { system_id: "b".into(), ..system() };
-        for stage in [Stage::Stream, Stage::Snapshot] {
-            assert!(decide("s", Some(&slot(1)), Some(&checkpoint(stage, 100)), &other).is_err());
+        for (stage, mode) in [(Stage::Stream, Initial), (Stage::Snapshot, Initial), (Stage::Stream, WhenNeeded)] {
+            assert!(decide("s", Some(&slot(1)), Some(&checkpoint(stage, 100)), &other, mode).is_err());
         }
     }
 
@@ -196,8 +216,8 @@ mod tests {
     fn a_promotion_opens_an_epoch_unless_it_forked_before_the_checkpoint() {
         let promoted = |forked_at| SystemIdentity { timeline: 2, forked_at, ..system() };
         let stream = checkpoint(Stage::Stream, 100);
-        let start = decide("s", Some(&slot(90)), Some(&stream), &promoted(100)).unwrap();
+        let start = decide("s", Some(&slot(90)), Some(&stream), &promoted(100), Initial).unwrap();
         assert_eq!(start, Start::Resume { epoch: 3, lsn: 100, new_epoch: true });
-        assert!(decide("s", Some(&slot(90)), Some(&stream), &promoted(99)).is_err());
+        assert!(decide("s", Some(&slot(90)), Some(&stream), &promoted(99), Initial).is_err());
     }
 }

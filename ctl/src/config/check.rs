@@ -91,6 +91,7 @@ impl Check {
                     snapshot_mode: match raw.cdc_config.properties.snapshot_mode {
                         RawSnapshotMode::Initial => SnapshotMode::Initial,
                         RawSnapshotMode::NoData => SnapshotMode::NoData,
+                        RawSnapshotMode::WhenNeeded => SnapshotMode::WhenNeeded,
                     },
                     capture_before_values: raw.cdc_config.change_tracking.capture_before_values,
                     chunk_size: raw.cdc_config.properties.chunk_size,

@@ -252,4 +252,5 @@ pub(super) struct RawProperties {
 pub(super) enum RawSnapshotMode {
     Initial,
     NoData,
+    WhenNeeded,
 }

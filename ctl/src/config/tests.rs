@@ -202,8 +202,8 @@ fn each_refusal_names_the_key_and_the_remedy() {
         (format!("{SYNC}  output_format: {{type: json}}"), "`json` is not supported yet"),
         (format!("{SYNC}  method: polling"), "`polling` is not supported yet"),
         (
-            format!("{SYNC}  properties: {{snapshot.mode: when_needed}}"),
-            "`when_needed` is not supported yet; supported: initial, no_data",
+            format!("{SYNC}  properties: {{snapshot.mode: initial_only}}"),
+            "`initial_only` is not supported yet; supported: initial, no_data, when_needed",
         ),
         (format!("{SYNC}  properties: {{lsn.flush.mode: a}}"), "lsn.flush.mode: is not supported yet"),
         (format!("{SYNC}  properties: {{slot.name: a}}"), "set `cdc_config.postgresql.slot` instead"),

@@ -75,6 +75,33 @@ async fn a_slot_that_is_gone_or_moved_stops_until_a_resync_is_asked_for() -> Res
 }
 
 #[tokio::test]
+async fn a_lost_log_is_made_up_for_where_that_is_asked_for() -> Result<()> {
+    let _servers = gate::shared().await;
+    let mut sync = Sync::create("when_needed", &["t"]).await?;
+    sync.options.properties = vec!["snapshot.mode: when_needed".into()];
+    let mut source = sync.source(TABLE).await?;
+    sync.catch_up().await?;
+    sync.slot_is_free(&mut source).await?;
+    execute(
+        &mut source,
+        format!(
+            "SELECT pg_drop_replication_slot('{}'); INSERT INTO t VALUES (1000, 'lost'); DELETE FROM t WHERE id < 50",
+            sync.name
+        ),
+    )
+    .await?;
+    let log = sync.start(&["check"])?.expect_exit(0, PATIENCE).await?;
+    says(&log, &["the slot is gone", "a start would read all rows again"])?;
+    let log = sync.catch_up().await?;
+    says(&log, &["the log is lost", "when_needed"])?;
+    sync.check(&["t"]).await?;
+    execute(&mut source, "UPDATE t SET v = 'on' WHERE id > 90").await?;
+    sync.catch_up().await?;
+    sync.check(&["t"]).await?;
+    sync.finish().await
+}
+
+#[tokio::test]
 async fn a_second_producer_waits_for_the_first() -> Result<()> {
     let _servers = gate::shared().await;
     let sync = Sync::create("second", &["t"]).await?;
