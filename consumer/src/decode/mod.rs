@@ -348,14 +348,22 @@ impl Decoders {
             Wire::Bare => return Err(bad(BARE)),
             Wire::Avro { schema, .. } | Wire::Json { schema, .. } => schema,
         };
+        let is_mapped = self.is_mapped(topic);
         let definition = match (self.topics[topic].last, self.topics[topic].described) {
-            (Some(schemas), _) => self.inferred(topic, schemas)?,
             // The target's table is not the source's: the key's way there depends on the row's columns.
-            _ if self.is_mapped(topic) => match self.topics[topic].newest_value {
-                Some(Some(newest)) => self.inferred(topic, (Some(schema), SchemaRef::Registry(newest)))?,
-                Some(None) => return Err(bad(NO_ROW_YET)),
-                None => return self.ask(Need::ValueSchema { topic }),
-            },
+            (last, _) if is_mapped => {
+                let newest = self.topics[topic].newest_value;
+                let schemas = match (last, newest) {
+                    (Some(schemas), _) => schemas,
+                    (None, Some(Some(newest))) => (Some(schema), SchemaRef::Registry(newest)),
+                    (None, Some(None)) => return Err(bad(NO_ROW_YET)),
+                    (None, None) => return self.ask(Need::ValueSchema { topic }),
+                };
+                let definition = self.inferred(topic, schemas)?;
+                self.envelope_decoder(topic, schemas.1, definition)?;
+                definition
+            }
+            (Some(schemas), _) => self.inferred(topic, schemas)?,
             (None, Some(Some(described))) => described,
             // No table, no row.
             (None, Some(None)) => return Ok(Shape::Nothing),
@@ -391,9 +399,11 @@ impl Decoders {
             if routes.is_empty() {
                 return stage_key(&mut tables[0], |index, _| values.get(index));
             }
+            // Behind the delete of an envelope it says nothing new; where rows are flattened it may be the delete.
+            let repeats = topic.current.as_ref().is_some_and(|current| current.decoder.reads_envelopes());
             // The delete that it stands behind, or stands for, was committed last.
             let context = MappingContext { commit_us: topic.source_time_us, clock_us: self.clock_us };
-            self.routed.stage_tombstone(routes, table, &values, context, tables)
+            self.routed.stage_tombstone(routes, table, &values, (context, repeats), tables)
         });
         self.key_values = recycle(values);
         self.scratch = scratch;

@@ -49,13 +49,14 @@ impl Routed {
         Ok(())
     }
 
-    /// Stages the delete that a lone tombstone is; `key` is in the order of the definition's key.
+    /// Stages the delete that a lone tombstone is; `key` is in the order of the definition's key. One that `repeats` the
+    /// delete before it is passed over where the key alone does not tell what to do.
     pub(super) fn stage_tombstone(
         &mut self,
         routes: &[Route],
         definition: &TableDefinition,
         key: &[Value<'_>],
-        context: Context,
+        (context, repeats): (Context, bool),
         tables: &mut [TableDraft],
     ) -> Result<(), String> {
         self.bump.reset();
@@ -72,7 +73,8 @@ impl Routed {
             position: None,
             context,
         };
-        let staged = routes.iter().zip(tables).try_for_each(|(route, table)| {
+        let told = |(route, _): &(&Route, &mut TableDraft)| !repeats || route.deletes_by_key();
+        let staged = routes.iter().zip(tables).filter(told).try_for_each(|(route, table)| {
             stage_one(route, &change, &self.bump, (&mut self.old, &mut self.new), (Change::Update, true), table)
         });
         self.before = recycle(before);

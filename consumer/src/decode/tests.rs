@@ -133,17 +133,20 @@ fn a_lone_tombstone_deletes_from_the_table_that_is_there() {
     assert_eq!(shape(&mut decoders, &tombstone, None).1, Ok(Shape::Nothing));
 }
 
-/// The table's rows under a mapping that keeps two of its columns, one under another name.
-fn mapped() -> Decoders {
-    let (source, column) =
-        (definition(), |index: usize| Written { value: definition().columns[index].name.clone(), line: 1 });
-    let mapping = Mapping {
+/// The table's rows with two of its columns, one under another name.
+fn mapping() -> Mapping {
+    let source = definition();
+    let column = |index: usize| Written { value: source.columns[index].name.clone(), line: 1 };
+    Mapping {
         target_table: Some(Written { value: "mapped".into(), line: 1 }),
         columns: vec![(column(0), "key".into()), (column(1), "label".into())],
         exclude_columns: vec![column(2)],
         ..Mapping::new(Written { value: SourceTable::parse(&source.qualified_name()).unwrap(), line: 1 })
-    };
-    let mut decoders = Decoders::new(Arc::default(), Arc::new(Mappings { list: vec![mapping] }));
+    }
+}
+
+fn mapped() -> Decoders {
+    let mut decoders = Decoders::new(Arc::default(), Arc::new(Mappings { list: vec![mapping()] }));
     decoders.topic(TOPIC);
     decoders
 }
@@ -197,6 +200,18 @@ fn a_tombstone_before_any_row_is_mapped_by_the_newest_schema() {
     decoders.add_newest_value(0, None);
     let refused = shape(&mut decoders, &tombstone, None).1.unwrap_err();
     assert!(refused.contains("before any row") && refused.contains("resync --topic"), "{refused}");
+}
+
+#[test]
+fn a_tombstone_behind_a_delete_is_passed_over_where_its_key_is_not_the_targets() {
+    let mut mapping = mapping();
+    mapping.key = vec![Written { value: "label".into(), line: 1 }];
+    let mut decoders = Decoders::new(Arc::default(), Arc::new(Mappings { list: vec![mapping] }));
+    decoders.topic(TOPIC);
+    let (key, ..) = event(Operation::Delete, TupleCell::Null);
+    let tombstone = record(&key, None);
+    let (_, known) = shape(&mut decoders, &tombstone, None);
+    assert_eq!(decode(&mut decoders, known.unwrap(), &tombstone, None), (Ok(None), Vec::new()));
 }
 
 #[test]

@@ -154,6 +154,12 @@ impl Route {
         &self.requirements
     }
 
+    /// Whether the source's key alone tells what a delete does.
+    #[must_use]
+    pub fn deletes_by_key(&self) -> bool {
+        self.own_key && self.mode != Mode::History && (self.filters.is_empty() || !self.shared)
+    }
+
     /// What the target makes of it when the source's table is emptied.
     #[must_use]
     pub fn emptied(&self) -> Emptied {

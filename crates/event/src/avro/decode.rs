@@ -143,6 +143,12 @@ impl EnvelopeDecoder {
         Ok(Self { name: schema.name().into(), form, skips })
     }
 
+    /// Whether the changes are envelopes, and not flattened rows.
+    #[must_use]
+    pub fn reads_envelopes(&self) -> bool {
+        matches!(self.form, Form::Envelope(_))
+    }
+
     /// The writer schema's full name, such as `prefix.schema.table.Envelope`.
     #[must_use]
     pub fn schema_name(&self) -> &str {
