@@ -28,7 +28,7 @@ pub(crate) struct Deviation {
     pub(crate) column: &'static str,
     /// What Debezium wrote; an asterisk at the end stands for any rest.
     pub(crate) debezium: &'static str,
-    /// What we wrote.
+    /// What we wrote; an asterisk likewise.
     pub(crate) ours: &'static str,
 }
 

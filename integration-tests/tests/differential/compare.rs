@@ -84,15 +84,15 @@ fn judge(case: &str, deviations: &[Deviation], differences: &[Difference], repor
 }
 
 fn fits(deviation: &Deviation, difference: &Difference) -> bool {
-    let debezium = match deviation.debezium.strip_suffix('*') {
-        Some(start) => difference.debezium.starts_with(start),
-        None => difference.debezium == deviation.debezium,
+    let is = |expected: &str, found: &str| match expected.strip_suffix('*') {
+        Some(start) => found.starts_with(start),
+        None => found == expected,
     };
-    debezium
+    is(deviation.debezium, &difference.debezium)
+        && is(deviation.ours, &difference.ours)
         && deviation.operations.contains(&difference.operation)
         && [format!("value.before.{}", deviation.column), format!("value.after.{}", deviation.column)]
             .contains(&difference.path)
-        && deviation.ours == difference.ours
 }
 
 async fn compare(pair: &Pair, schemas: &mut Schemas) -> Result<Vec<Difference>> {

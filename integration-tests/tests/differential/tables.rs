@@ -1,6 +1,6 @@
 //! What happens to rows and tables.
 
-use crate::case::Case;
+use crate::case::{Case, Deviation};
 
 pub(crate) const CASES: &[Case] = &[
     Case {
@@ -61,7 +61,6 @@ pub(crate) const CASES: &[Case] = &[
         after: &[
             "UPDATE toasted SET n = 2",
             "UPDATE toasted SET big = 'small'",
-            "UPDATE toasted SET id = 2",
             "DELETE FROM toasted",
             "UPDATE toasted_full SET n = 2",
             "UPDATE toasted_full SET id = 3",
@@ -69,6 +68,21 @@ pub(crate) const CASES: &[Case] = &[
         ],
         in_step: false,
         deviations: &[],
+    },
+    Case {
+        name: "a key that changes beside an unchanged TOASTed value",
+        tables: &["rekeyed"],
+        before: "CREATE TABLE rekeyed (id int PRIMARY KEY, big text); ALTER TABLE rekeyed ALTER big SET STORAGE EXTERNAL;
+                 INSERT INTO rekeyed VALUES (1, repeat('x', 3000))",
+        after: &["UPDATE rekeyed SET id = 2"],
+        in_step: false,
+        // The row under the new key has to be whole: its value is read again.
+        deviations: &[Deviation {
+            operations: "c",
+            column: "big",
+            debezium: "\"__debezium_unavailable_value\"",
+            ours: "\"xxxxxxxx*",
+        }],
     },
     Case {
         name: "keys",
