@@ -264,6 +264,7 @@ async fn every_type_round_trips_through_the_event_and_the_target() -> Result<()>
             before_is_key_only: false,
             after: Some(&cells),
             source,
+            transaction: None,
             now_ns: 1,
         };
         encoder.envelope(&change, &mut bytes, &mut header)?;

@@ -111,7 +111,12 @@ pub struct CapturedTable {
     pub filling: bool,
     /// It is not opened yet: nothing of it is published.
     pub muted: bool,
+    /// Debezium's context headers, where they are asked for.
+    pub context_headers: Option<Arc<ContextHeaders>>,
 }
+
+/// Debezium's `extended.headers.enabled`: names behind `__debezium.context.`, and their values.
+pub type ContextHeaders = [(&'static str, String); 4];
 
 impl CapturedTable {
     /// Registers the definition's schemas and compiles its encoder.
@@ -140,6 +145,7 @@ impl CapturedTable {
             stats: table_stats,
             filling: false,
             muted: false,
+            context_headers: None,
         })
     }
 
@@ -172,6 +178,17 @@ impl CapturedTable {
             .map_err(|error| ProducerError::Encode { table: definition.qualified_name(), reason: error.to_string() })?
             .with_masks(&columns.masks(definition));
         Ok((Arc::new(encoder), key_id))
+    }
+
+    /// A change's Kafka headers: ours, the other key of a key change, the context.
+    #[must_use]
+    pub fn headers(&self, encoded: &[u8], other_key: Option<KafkaHeader<'_, &[u8]>>) -> OwnedHeaders {
+        let context = self.context_headers.as_deref().map_or(&[][..], |headers| &headers[..]);
+        let mut headers = syncline_header(encoded, usize::from(other_key.is_some()) + context.len());
+        if let Some(header) = other_key {
+            headers = headers.insert(header);
+        }
+        context.iter().fold(headers, |headers, (key, value)| headers.insert(KafkaHeader { key, value: Some(value) }))
     }
 
     /// What the checkpoint keeps of the table.

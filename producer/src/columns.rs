@@ -36,7 +36,7 @@ impl Patterns {
         if regexes.is_empty() { Err("is empty".to_owned()) } else { Ok(Self(regexes)) }
     }
 
-    fn matches(&self, name: &str) -> bool {
+    pub(crate) fn matches(&self, name: &str) -> bool {
         self.0.iter().any(|regex| regex.is_match(name))
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use syncline_event::handling::Handling;
 use syncline_runtime::settings::{DatabaseSettings, KafkaSettings, RegistrySettings};
 
-use crate::columns::ColumnSettings;
+use crate::columns::{ColumnSettings, Patterns};
 
 /// The producer's settings.
 #[derive(Debug, Clone)]
@@ -40,6 +40,21 @@ pub struct ProducerConfig {
     pub skip_unsupported_columns: bool,
     /// What Debezium's properties say about the events.
     pub events: EventSettings,
+    /// `heartbeat.interval.ms`, where it is not 0.
+    pub heartbeat: Option<Heartbeat>,
+    /// `slot.failover`: the slot, when it is created, is one that standbys keep too.
+    pub failover: bool,
+}
+
+/// Records that tell that the producer lives.
+#[derive(Debug, Clone)]
+pub struct Heartbeat {
+    /// How often (`heartbeat.interval.ms`).
+    pub interval: Duration,
+    /// Their topic (`topic.heartbeat.prefix`).
+    pub topic: String,
+    /// What is run on the source before each (`heartbeat.action.query`).
+    pub action: Option<String>,
 }
 
 /// What Debezium's properties say about the events.
@@ -53,6 +68,34 @@ pub struct EventSettings {
     pub skipped: SkippedOperations,
     /// Which columns travel, which are changed on the way, which make the key.
     pub columns: ColumnSettings,
+    /// The topic of transactions' bounds (`topic.transaction`), where `provide.transaction.metadata` asks for them.
+    pub transaction_topic: Option<String>,
+    /// Which logical messages are published.
+    pub messages: MessageFilter,
+    /// `extended.headers.enabled`.
+    pub context_headers: bool,
+}
+
+/// `message.prefix.include.list` and `message.prefix.exclude.list`.
+#[derive(Debug, Clone, Default)]
+pub struct MessageFilter {
+    /// Prefixes that are published; all where there is none.
+    pub include: Option<Patterns>,
+    /// Prefixes that are not.
+    pub exclude: Option<Patterns>,
+}
+
+/// Prefixes of the messages that Syncline itself writes into a database's log.
+const OWN_PREFIX: &str = "syncline";
+
+impl MessageFilter {
+    /// Whether messages with this prefix are published.
+    #[must_use]
+    pub fn takes(&self, prefix: &str) -> bool {
+        let own = prefix.strip_prefix(OWN_PREFIX).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        !own && self.include.as_ref().is_none_or(|include| include.matches(prefix))
+            && !self.exclude.as_ref().is_some_and(|exclude| exclude.matches(prefix))
+    }
 }
 
 impl Default for EventSettings {
@@ -62,6 +105,9 @@ impl Default for EventSettings {
             tombstones: true,
             skipped: SkippedOperations::default(),
             columns: ColumnSettings::default(),
+            transaction_topic: None,
+            messages: MessageFilter::default(),
+            context_headers: false,
         }
     }
 }
@@ -107,5 +153,22 @@ impl SnapshotMode {
             Self::Initial | Self::WhenNeeded => true,
             Self::NoData => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_of_ones_own_and_those_that_are_filtered_out_are_not_published() {
+        let patterns = |text| Some(Patterns::parse(text).unwrap());
+        let all = MessageFilter::default();
+        assert!(all.takes("audit") && all.takes("") && all.takes("synclines"));
+        assert!(!all.takes("syncline") && !all.takes("syncline.origin"));
+        let some = MessageFilter { include: patterns("audit.*,outbox"), exclude: None };
+        assert!(some.takes("audit.a") && some.takes("outbox") && !some.takes("outboxes"));
+        let others = MessageFilter { include: None, exclude: patterns("noise.*") };
+        assert!(others.takes("audit") && !others.takes("noise.a"));
     }
 }

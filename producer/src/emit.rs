@@ -1,7 +1,7 @@
 //! One captured change becomes its Kafka records: Debezium's key, envelope, tombstone and headers, and our position.
 
 use rdkafka::message::Header as KafkaHeader;
-use syncline_event::avro::encode::{RowChange, SourceInfo};
+use syncline_event::avro::encode::{RowChange, SourceInfo, TransactionBlock};
 use syncline_event::header::Header;
 use syncline_event::operation::Operation;
 use syncline_event::partition::partition_for_key;
@@ -9,7 +9,7 @@ use syncline_event::position::Position;
 use syncline_event::tuple::TupleCell;
 
 use crate::adopted::Place;
-use crate::captured::{CapturedTable, syncline_header};
+use crate::captured::CapturedTable;
 use crate::config::SkippedOperations;
 use crate::error::ProducerError;
 use crate::publish::{Publisher, Record};
@@ -72,6 +72,8 @@ pub struct Occasion<'a> {
     pub skipped: SkippedOperations,
     /// Whether a record without a value follows a delete.
     pub tombstones: bool,
+    /// The place of the change's first record in its transaction, where that is told.
+    pub transaction: Option<TransactionBlock>,
 }
 
 impl Occasion<'_> {
@@ -91,7 +93,7 @@ pub fn place(position: Position, source: &SourceInfo<'_>) -> Place {
 }
 
 impl Emitter {
-    /// Publishes a change. Gives the number of records.
+    /// Publishes a change. Gives the number of its events; a tombstone is none.
     ///
     /// # Errors
     ///
@@ -102,31 +104,37 @@ impl Emitter {
         table: &mut CapturedTable,
         at: &Occasion<'_>,
         change: Change<'_>,
-    ) -> Result<(), ProducerError> {
+    ) -> Result<u64, ProducerError> {
         match change {
             // Rows of a snapshot are no creates.
-            Change::New(Operation::Create, _) if at.skipped.creates => Ok(()),
-            Change::New(operation, row) => self.create(publisher, table, at, operation, row, None).await,
+            Change::New(Operation::Create, _) if at.skipped.creates => return Ok(0),
+            Change::New(operation, row) => self.create(publisher, table, at, operation, row, None).await?,
             Change::Delete(old) => {
                 let Some(cells) = old.cells() else {
                     return Err(ProducerError::MissingOldRow { table: table.definition.qualified_name() });
                 };
-                if at.skipped.deletes { Ok(()) } else { self.delete(publisher, table, at, old, cells, None).await }
+                if at.skipped.deletes {
+                    return Ok(0);
+                }
+                self.delete(publisher, table, at, old, cells, None).await?;
             }
             Change::Update(old, new) => match old.cells() {
                 Some(old_cells) if key_changed(table, old_cells, new) => {
+                    let mut at = *at;
                     if !at.skipped.deletes {
-                        self.delete(publisher, table, at, old, old_cells, Some(new)).await?;
+                        self.delete(publisher, table, &at, old, old_cells, Some(new)).await?;
+                        at.transaction = at.transaction.map(TransactionBlock::following);
                     }
-                    if at.skipped.creates {
-                        return Ok(());
+                    if !at.skipped.creates {
+                        self.create(publisher, table, &at, Operation::Create, new, Some(old_cells)).await?;
                     }
-                    self.create(publisher, table, at, Operation::Create, new, Some(old_cells)).await
+                    return Ok(u64::from(!at.skipped.deletes) + u64::from(!at.skipped.creates));
                 }
-                _ if at.skipped.updates => Ok(()),
-                _ => self.update(publisher, table, at, old, new).await,
+                _ if at.skipped.updates => return Ok(0),
+                _ => self.update(publisher, table, at, old, new).await?,
             },
         }
+        Ok(1)
     }
 
     async fn create(
@@ -145,13 +153,12 @@ impl Emitter {
             before_is_key_only: false,
             after: Some(row),
             source: at.source,
+            transaction: at.transaction,
             now_ns: at.now_ns,
         };
         let partition = self.encode(table, at, sub, row, &change)?;
-        let mut headers = syncline_header(&self.header, usize::from(old_key.is_some()));
-        if let Some(old) = old_key {
-            headers = headers.insert(KafkaHeader { key: OLD_KEY_HEADER, value: Some(self.key_json(table, old)?) });
-        }
+        self.other_key(table, old_key)?;
+        let headers = table.headers(&self.header, old_key.map(|_| json_header(OLD_KEY_HEADER, &self.json)));
         let record = Record { partition, key: Some(&self.key), value: Some(&self.value), headers };
         send(publisher, table, at, record).await?;
         Ok(())
@@ -172,10 +179,11 @@ impl Emitter {
             before_is_key_only: matches!(old, OldRow::Key(_)),
             after: Some(new),
             source: at.source,
+            transaction: at.transaction,
             now_ns: at.now_ns,
         };
         let partition = self.encode(table, at, 0, new, &change)?;
-        let headers = syncline_header(&self.header, 0);
+        let headers = table.headers(&self.header, None);
         let record = Record { partition, key: Some(&self.key), value: Some(&self.value), headers };
         send(publisher, table, at, record).await?;
         Ok(())
@@ -196,25 +204,20 @@ impl Emitter {
             before_is_key_only: matches!(old, OldRow::Key(_)),
             after: None,
             source: at.source,
+            transaction: at.transaction,
             now_ns: at.now_ns,
         };
         let partition = self.encode(table, at, 0, cells, &change)?;
-        let mut headers = syncline_header(&self.header, usize::from(new_key.is_some()));
-        let mut tombstone_headers = {
-            let position = Position { sub: 1, ..at.position };
-            self.header.clear();
-            Header::new(position, table.definition.number).encode(&mut self.header);
-            syncline_header(&self.header, usize::from(new_key.is_some()))
-        };
-        if let Some(new) = new_key {
-            let json = self.key_json(table, new)?;
-            headers = headers.insert(KafkaHeader { key: NEW_KEY_HEADER, value: Some(json) });
-            tombstone_headers = tombstone_headers.insert(KafkaHeader { key: NEW_KEY_HEADER, value: Some(json) });
-        }
+        self.other_key(table, new_key)?;
+        let headers = table.headers(&self.header, new_key.map(|_| json_header(NEW_KEY_HEADER, &self.json)));
         let record = Record { partition, key: Some(&self.key), value: Some(&self.value), headers };
         send(publisher, table, at, record).await?;
         if at.tombstones {
-            let record = Record { partition, key: Some(&self.key), value: None, headers: tombstone_headers };
+            let position = Position { sub: 1, ..at.position };
+            self.header.clear();
+            Header::new(position, table.definition.number).encode(&mut self.header);
+            let headers = table.headers(&self.header, new_key.map(|_| json_header(NEW_KEY_HEADER, &self.json)));
+            let record = Record { partition, key: Some(&self.key), value: None, headers };
             send(publisher, table, at, record).await?;
         }
         Ok(())
@@ -241,12 +244,17 @@ impl Emitter {
         Ok(partition(&mut self.key, table))
     }
 
-    fn key_json(&mut self, table: &CapturedTable, row: &[TupleCell<'_>]) -> Result<&[u8], ProducerError> {
+    /// Fills `json` with the other key of a key change.
+    fn other_key(&mut self, table: &CapturedTable, row: Option<&[TupleCell<'_>]>) -> Result<(), ProducerError> {
+        let Some(row) = row else { return Ok(()) };
         self.json.clear();
         let encoded = table.encoder.key_json(row, &mut self.json);
-        encoded.map_err(|error| ProducerError::encode(&table.definition.qualified_name(), &error))?;
-        Ok(&self.json)
+        encoded.map_err(|error| ProducerError::encode(&table.definition.qualified_name(), &error))
     }
+}
+
+fn json_header<'a>(key: &'a str, json: &'a [u8]) -> KafkaHeader<'a, &'a [u8]> {
+    KafkaHeader { key, value: Some(json) }
 }
 
 /// Publishes a record, unless another producer has done so before us.

@@ -1,6 +1,7 @@
 //! Source database to Kafka: capture, encode, publish, confirm.
 
 pub mod adopted;
+mod beside;
 pub mod captured;
 pub mod check;
 pub mod checkpoint;

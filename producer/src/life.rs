@@ -15,7 +15,8 @@ use syncline_runtime::registry::Registry;
 use tokio::sync::mpsc;
 
 use crate::adopted::Tails;
-use crate::captured::{CapturedTable, Definitions, definitions_topic_name};
+use crate::beside::Beside;
+use crate::captured::{CapturedTable, ContextHeaders, Definitions, definitions_topic_name};
 use crate::checkpoint::{self, Checkpoint, Found, Stage, TopicCheckpoint};
 use crate::clock;
 use crate::config::{ProducerConfig, SnapshotMode};
@@ -98,7 +99,8 @@ pub(crate) async fn begin(config: &Arc<ProducerConfig>, stats: &Arc<Stats>) -> R
     };
     state.opened();
     let incremental = Incremental::new(config, state, place.checkpoint().term, signals);
-    let stream = Stream::new(epoch, tables, incremental, config.signals.table.as_deref());
+    let beside = Beside::open(&context).await?;
+    let stream = Stream::new(epoch, tables, incremental, config.signals.table.as_deref(), beside);
     Ok(Life { context, session, place, stream, goal })
 }
 
@@ -290,6 +292,10 @@ impl Beginning<'_> {
             },
             stats: Arc::clone(self.stats),
         };
+        let context_headers = match config.events.context_headers {
+            true => Some(context_headers(&mut context).await?),
+            false => None,
+        };
         let mut tables = Vec::new();
         for (topic, definition) in &ready.tables {
             // A resumed stream may be behind the catalog: it goes on under the definition it used last, and the
@@ -310,7 +316,9 @@ impl Beginning<'_> {
                 first_key_schema,
                 &context.stats,
             );
-            tables.push(table.await?);
+            let mut table = table.await?;
+            table.context_headers.clone_from(&context_headers);
+            tables.push(table);
         }
         Ok((context, tables))
     }
@@ -474,7 +482,7 @@ impl Beginning<'_> {
                 .map_err(|error| ProducerError::source(&format!("slot {} cannot be dropped", config.slot), error))?;
         }
         let mut session = ReplicationSession::open(&config.source, &config.slot, &config.publication, 0).await?;
-        let created = session.create_slot(copies).await?;
+        let created = session.create_slot(copies, config.failover).await?;
         open_epoch(context, &mut tables, epoch, kind).await?;
         if let (true, Some(name)) = (copies, &created.snapshot_name) {
             context.stats.snapshot_running.store(true, Ordering::Relaxed);
@@ -501,6 +509,20 @@ impl Beginning<'_> {
         context.stats.confirmed_lsn.store(created.consistent_point, Ordering::Relaxed);
         Ok((epoch, session, tables))
     }
+}
+
+/// Debezium's context headers (`DebeziumHeaderProducer`); the run's id is a new one for each life.
+async fn context_headers(context: &mut Context) -> Result<Arc<ContextHeaders>, ProducerError> {
+    let run: String = sqlx::query_scalar("SELECT gen_random_uuid()::text")
+        .fetch_one(&mut context.control)
+        .await
+        .map_err(|error| ProducerError::source("no id for this run", error))?;
+    Ok(Arc::new([
+        ("__debezium.context.connectorLogicalName", context.config.topic_prefix.clone()),
+        ("__debezium.context.taskId", "0".to_owned()),
+        ("__debezium.context.connectorName", "postgresql".to_owned()),
+        ("__debezium.context.runId", run),
+    ]))
 }
 
 /// Opens an epoch with a marker in every partition of every topic.

@@ -58,6 +58,7 @@ pub fn encode_read(
         before_is_key_only: false,
         after: Some(cells),
         source,
+        transaction: None,
         now_ns: clock::now_ns(),
     };
     let failed = |error| ProducerError::encode(&definition.qualified_name(), &error);

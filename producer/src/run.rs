@@ -17,7 +17,7 @@ use crate::error::ProducerError;
 use crate::incremental::run::Heard;
 use crate::life::{Life, begin};
 use crate::place::Place;
-use crate::sources::postgres::pgoutput::{self, Message};
+use crate::sources::postgres::pgoutput::{self, Logical, Message};
 use crate::sources::postgres::slot;
 use crate::sources::postgres::transport::{Incoming, ReplicationTransport};
 use crate::stats::Stats;
@@ -193,6 +193,7 @@ async fn follow(
         }
         context.publisher.failure()?;
         stream.look_around(context).await?;
+        stream.beside.beat(context).await?;
         if let Some(lsn) = place.advance(&context.publisher, || topics(stream), false).await? {
             session.confirm(lsn);
             context.stats.confirmed_lsn.store(lsn, Ordering::Relaxed);
@@ -216,7 +217,10 @@ async fn take(
         }
         Incoming::Begin(begin) => stream.take(context, 0, Message::Begin(*begin)).await?,
         Incoming::Commit(commit) => stream.take(context, 0, Message::Commit(*commit)).await?,
-        Incoming::Logical => None,
+        Incoming::Logical { transactional, lsn, prefix, content } => {
+            let message = Logical { transactional: *transactional, lsn: *lsn, prefix, content };
+            stream.take(context, *lsn, Message::Logical(message)).await?
+        }
         // Between transactions the server's position stands for everything that does not concern the slot; without
         // it a quiet database on a busy server would hold the log for ever.
         Incoming::KeepAlive { wal_end } => {

@@ -7,13 +7,15 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use rustc_hash::FxHashMap;
-use syncline_event::avro::encode::{SnapshotMarker, SourceInfo};
+use syncline_event::avro::beside::{Bound, LogicalMessage};
+use syncline_event::avro::encode::{SnapshotMarker, SourceInfo, TransactionBlock};
 use syncline_event::header::BarrierKind;
 use syncline_event::operation::Operation;
 use syncline_event::position::{Phase, Position};
 use syncline_event::table::TableDefinition;
 use syncline_event::tuple::TupleCell;
 
+use crate::beside::{Beside, MESSAGES, Tally, message_topic};
 use crate::captured::CapturedTable;
 use crate::clock;
 use crate::context::Context;
@@ -23,7 +25,7 @@ use crate::incremental::engine::{Due, Touch};
 use crate::incremental::run::{Heard, Incremental};
 use crate::reselect::Reselected;
 use crate::signals::{Signal, SignalError};
-use crate::sources::postgres::pgoutput::{Message, OldTuple, Relation, Truncate, Tuple};
+use crate::sources::postgres::pgoutput::{Logical, Message, OldTuple, Relation, Truncate, Tuple};
 use crate::sources::postgres::relation::{CellBuffer, Layout, definition_of, fill_unchanged};
 
 /// The transaction whose messages arrive.
@@ -51,10 +53,16 @@ pub(crate) struct Stream {
     relations: FxHashMap<u32, KnownRelation>,
     transaction: Option<Transaction>,
     last_commit: Option<u64>,
+    /// Commit time of the last transaction that began, microseconds since 1970.
+    committed_us: Option<i64>,
     /// Incremental snapshots.
     pub(crate) incremental: Incremental,
     /// The signal table.
     signal_table: Option<usize>,
+    /// What is published beside the tables' changes.
+    pub(crate) beside: Beside,
+    /// Counts the transaction's events, where that is asked for.
+    tally: Option<Tally>,
     emitter: Emitter,
     old_cells: CellBuffer,
     new_cells: CellBuffer,
@@ -68,6 +76,7 @@ impl Stream {
         mut tables: Vec<CapturedTable>,
         mut incremental: Incremental,
         signal_table: Option<&str>,
+        beside: Beside,
     ) -> Self {
         incremental.refresh(&mut tables);
         let signal_table = tables.iter().position(|table| {
@@ -84,8 +93,11 @@ impl Stream {
             relations: FxHashMap::default(),
             transaction: None,
             last_commit: None,
+            committed_us: None,
             incremental,
             signal_table,
+            tally: beside.tells_transactions().then(Tally::default),
+            beside,
             emitter: Emitter::default(),
             old_cells: CellBuffer::default(),
             new_cells: CellBuffer::default(),
@@ -119,14 +131,24 @@ impl Stream {
         match message {
             Message::Begin(begin) => {
                 self.boundary(context, begin.final_lsn).await?;
+                self.committed_us = Some(begin.commit_us);
                 self.transaction = Some(Transaction {
                     commit_lsn: begin.final_lsn,
                     commit_us: begin.commit_us,
                     id: begin.xid,
                     number: 0,
                 });
+                if self.tally.is_some() {
+                    self.bound(context, TransactionBlock::id(begin.xid, begin.final_lsn), begin.commit_us, None)
+                        .await?;
+                }
             }
             Message::Commit(commit) => {
+                if let (Some(tally), Some(transaction)) = (&mut self.tally, self.transaction) {
+                    let tables = tally.finish();
+                    let id = TransactionBlock::id(transaction.id, commit.end_lsn);
+                    self.bound(context, id, transaction.commit_us, Some(&tables)).await?;
+                }
                 self.transaction = None;
                 // Debezium notes the place of the commit message, which is the transaction's end.
                 self.last_commit = Some(commit.end_lsn);
@@ -144,10 +166,59 @@ impl Stream {
                 self.row(context, wal_start, relation, Row::Delete(old)).await?;
             }
             Message::Truncate(truncate) => self.truncate(context, wal_start, truncate).await?,
-            // Names of types are read from the catalog; origins and logical messages carry no rows.
-            Message::Type | Message::Origin | Message::Logical => {}
+            Message::Logical(message) => self.message(context, message).await?,
+            // Names of types are read from the catalog; origins carry no rows.
+            Message::Type | Message::Origin => {}
         }
         Ok(None)
+    }
+
+    async fn bound(
+        &mut self,
+        context: &Context,
+        id: String,
+        commit_us: i64,
+        ended: Option<&[(String, u64)]>,
+    ) -> Result<(), ProducerError> {
+        let bound = Bound { id, ts_ms: commit_us.div_euclid(1_000), ended };
+        self.beside.bound(context, &bound).await
+    }
+
+    /// Publishes a logical message. It takes no number: rows keep theirs whatever messages are between them.
+    async fn message(&mut self, context: &Context, message: Logical<'_>) -> Result<(), ProducerError> {
+        if !context.config.events.messages.takes(message.prefix) {
+            return Ok(());
+        }
+        let transaction = self.transaction.filter(|_| message.transactional);
+        let now_ns = clock::now_ns();
+        let source = SourceInfo {
+            ts_us: self.committed_us.unwrap_or(now_ns.div_euclid(1_000)),
+            snapshot: SnapshotMarker::False,
+            // One that stands for itself ends where it stands.
+            sequence: (if message.transactional { self.last_commit } else { Some(message.lsn) }, message.lsn),
+            tx_id: transaction.map(|transaction| i64::from(transaction.id)),
+            lsn: message.lsn,
+            origin: None,
+            origin_lsn: None,
+        };
+        let block = match (&mut self.tally, transaction) {
+            (Some(tally), Some(transaction)) => {
+                // Debezium counts each message as the first of a table of its own.
+                let block = tally.next(MESSAGES, transaction.id, message.lsn);
+                let block = TransactionBlock { data_collection_order: 1, ..block };
+                tally.add(MESSAGES, || message_topic(&context.config.topic_prefix), 1);
+                Some(block)
+            }
+            _ => None,
+        };
+        let message = LogicalMessage {
+            prefix: message.prefix,
+            content: message.content,
+            source,
+            transaction: block,
+            now_ms: now_ns.div_euclid(1_000_000),
+        };
+        self.beside.message(context, &message).await
     }
 }
 
@@ -179,6 +250,7 @@ impl Stream {
         }
         table.stats.changes.fetch_add(1, Ordering::Relaxed);
         let layout = &known.layout;
+        let transaction = u32::try_from(source.tx_id.unwrap_or_default()).unwrap_or_default();
         let events = &context.config.events;
         let at = Occasion {
             position,
@@ -186,8 +258,8 @@ impl Stream {
             now_ns: clock::now_ns(),
             skipped: events.skipped,
             tombstones: events.tombstones,
+            transaction: self.tally.as_ref().map(|tally| tally.next(index, transaction, source.lsn)),
         };
-        let transaction = u32::try_from(source.tx_id.unwrap_or_default()).unwrap_or_default();
         // Lives as long as the cells, which may hold parts of it.
         let again;
         let (mut old_cells, mut new_cells) = (self.old_cells.take(), self.new_cells.take());
@@ -250,12 +322,16 @@ impl Stream {
                     redefine(context, table, definition, &mut self.incremental).await?;
                 }
                 result => {
+                    let events = result?;
+                    if let Some(tally) = &mut self.tally {
+                        tally.add(index, || table.definition.qualified_name(), events);
+                    }
                     self.old_cells.give_back(old_cells);
                     self.new_cells.give_back(new_cells);
                     if let Some(signal) = signal {
                         self.incremental.take_row((position.lsn, position.number), signal, &mut self.tables);
                     }
-                    return result;
+                    return Ok(());
                 }
             }
         }
@@ -288,11 +364,16 @@ impl Stream {
             if table.muted {
                 continue;
             }
+            let transaction = u32::try_from(source.tx_id.unwrap_or_default()).unwrap_or_default();
             if self.incremental.watches(index) {
-                self.incremental.truncated(u32::try_from(source.tx_id.unwrap_or_default()).unwrap_or_default());
+                self.incremental.truncated(transaction);
+            }
+            let block = self.tally.as_ref().map(|tally| tally.next(index, transaction, source.lsn));
+            if let Some(tally) = &mut self.tally {
+                tally.add(index, || table.definition.qualified_name(), 1);
             }
             let mut envelope = Vec::new();
-            table.encoder.truncate(&source, clock::now_ns(), &mut envelope);
+            table.encoder.truncate(&source, block, clock::now_ns(), &mut envelope);
             table.send_marker(&context.publisher, position, BarrierKind::Truncate, Some(&envelope)).await?;
             table.stats.changes.fetch_add(1, Ordering::Relaxed);
         }

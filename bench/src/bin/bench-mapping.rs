@@ -167,6 +167,7 @@ fn chunk(definition: &Arc<TableDefinition>) -> Result<Chunk> {
             before_is_key_only: false,
             after: Some(&row),
             source,
+            transaction: None,
             now_ns: 0,
         };
         let (mut key, mut value, mut header_bytes) = (Vec::new(), Vec::new(), Vec::new());

@@ -35,7 +35,8 @@ pub(super) fn text(value: &Value<'_>) -> String {
         | Value::Decimal { .. }
         | Value::Bits { .. }
         | Value::Point { .. }
-        | Value::Array(_) => "…".into(),
+        | Value::Array(_)
+        | Value::Map(_) => "…".into(),
     }
 }
 

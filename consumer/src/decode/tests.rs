@@ -25,6 +25,7 @@ fn event(operation: Operation, big: TupleCell<'_>) -> (Vec<u8>, Vec<u8>, Header)
         before_is_key_only: true,
         after: (!deletes).then_some(&row[..]),
         source: SOURCE,
+        transaction: None,
         now_ns: 0,
     };
     encoder.key(&row, &mut key).unwrap();

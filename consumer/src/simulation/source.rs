@@ -331,6 +331,7 @@ impl Producer {
             before_is_key_only: true,
             after: new.as_ref().map(|new| &new[..]),
             source: SOURCE,
+            transaction: None,
             now_ns: 0,
         };
         let (mut key, mut value, mut header_bytes) = (Vec::new(), Vec::new(), Vec::new());

@@ -106,6 +106,7 @@ fn same(field: &str, value: Value<'_>, json: &Json) -> bool {
             let elements = json.as_array().unwrap();
             array.len() == elements.len() && array.iter().zip(elements).all(|(value, json)| same(field, value, json))
         }
+        Value::Map(map) => serde_json::from_str::<Json>(&map.to_json()).unwrap() == *json,
     }
 }
 

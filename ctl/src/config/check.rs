@@ -97,7 +97,9 @@ impl Check {
                     chunk_size: raw.cdc_config.properties.chunk_size,
                     signals,
                     skip_unsupported_columns: raw.cdc_config.properties.skip_unsupported_columns,
-                    events: self.events(&raw.cdc_config),
+                    events: self.events(&raw.cdc_config, &topic_prefix),
+                    heartbeat: self.heartbeat(&raw.cdc_config.properties, &topic_prefix),
+                    failover: raw.cdc_config.properties.failover,
                 })
             }
             None => {

@@ -1,11 +1,14 @@
 //! `cdc_config.properties`: what Debezium's properties say about the events.
 
+use std::time::Duration;
+
 use syncline_event::handling::Handling;
 use syncline_event::mask::{HashAlgorithm, HashVersion, Mask};
 use syncline_producer::columns::{ColumnSettings, KeyRule, MaskRule, Patterns};
-use syncline_producer::config::{EventSettings, SkippedOperations};
+use syncline_producer::config::{EventSettings, Heartbeat, MessageFilter, SkippedOperations};
 
 use super::check::Check;
+use super::names::topic_prefix_fault;
 use super::raw::{RawCdc, RawProperties};
 
 /// How Debezium writes a placeholder that is no text of its own.
@@ -13,7 +16,7 @@ const HEX: &str = "hex:";
 
 impl Check {
     /// The settings of events.
-    pub(super) fn events(&mut self, raw: &RawCdc) -> EventSettings {
+    pub(super) fn events(&mut self, raw: &RawCdc, topic_prefix: &str) -> EventSettings {
         let properties = &raw.properties;
         let mut skipped = self.skipped_operations(&properties.skipped_operations);
         if !raw.change_tracking.capture_deletes {
@@ -28,12 +31,46 @@ impl Check {
                 schema_names: properties.schema_names,
                 field_names: properties.field_names,
                 placeholder: self.placeholder(&properties.placeholder),
+                hstore: properties.hstore,
                 ..Handling::default()
             },
             tombstones: properties.tombstones,
             skipped,
             columns: self.columns(properties),
+            transaction_topic: properties
+                .transactions
+                .then(|| self.side_topic("topic.transaction", topic_prefix, &properties.transaction_topic)),
+            messages: self.messages(properties),
+            context_headers: properties.context_headers,
         }
+    }
+
+    /// The producer's heartbeat.
+    pub(super) fn heartbeat(&mut self, properties: &RawProperties, topic_prefix: &str) -> Option<Heartbeat> {
+        let interval = Duration::from_millis(properties.heartbeat_ms);
+        (!interval.is_zero()).then(|| Heartbeat {
+            interval,
+            topic: self.side_topic("topic.heartbeat.prefix", &properties.heartbeat_prefix, topic_prefix),
+            action: properties.heartbeat_action.clone(),
+        })
+    }
+
+    fn side_topic(&mut self, name: &str, first: &str, last: &str) -> String {
+        let topic = format!("{first}.{last}");
+        if let Some(fault) = topic_prefix_fault(&topic) {
+            self.refuse(&property(name), format!("makes the topic `{topic}`, which {fault}"));
+        }
+        topic
+    }
+
+    fn messages(&mut self, properties: &RawProperties) -> MessageFilter {
+        let include = self.patterns("message.prefix.include.list", properties.message_include.as_deref());
+        let exclude = self.patterns("message.prefix.exclude.list", properties.message_exclude.as_deref());
+        if include.is_some() && exclude.is_some() {
+            let text = "stands beside `message.prefix.include.list`: write one of them";
+            self.refuse(&property("message.prefix.exclude.list"), text);
+        }
+        MessageFilter { include, exclude }
     }
 
     fn columns(&mut self, properties: &RawProperties) -> ColumnSettings {

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
-use syncline_event::handling::{BinaryHandling, DecimalHandling, IntervalHandling, NameAdjustment, TimePrecision};
+use syncline_event::handling::{
+    BinaryHandling, DecimalHandling, HstoreHandling, IntervalHandling, NameAdjustment, TimePrecision,
+};
 use syncline_runtime::settings::Secret;
 
 use super::mappings::RawMapping;
@@ -245,6 +247,26 @@ pub(super) struct RawProperties {
     pub(super) truncate_to: BTreeMap<String, String>,
     #[serde(rename = "skipped.operations")]
     pub(super) skipped_operations: String,
+    #[serde(rename = "hstore.handling.mode")]
+    pub(super) hstore: HstoreHandling,
+    #[serde(rename = "provide.transaction.metadata")]
+    pub(super) transactions: bool,
+    #[serde(rename = "topic.transaction")]
+    pub(super) transaction_topic: String,
+    #[serde(rename = "message.prefix.include.list")]
+    pub(super) message_include: Option<String>,
+    #[serde(rename = "message.prefix.exclude.list")]
+    pub(super) message_exclude: Option<String>,
+    #[serde(rename = "extended.headers.enabled")]
+    pub(super) context_headers: bool,
+    #[serde(rename = "heartbeat.interval.ms")]
+    pub(super) heartbeat_ms: u64,
+    #[serde(rename = "topic.heartbeat.prefix")]
+    pub(super) heartbeat_prefix: String,
+    #[serde(rename = "heartbeat.action.query")]
+    pub(super) heartbeat_action: Option<String>,
+    #[serde(rename = "slot.failover")]
+    pub(super) failover: bool,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]

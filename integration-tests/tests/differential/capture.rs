@@ -42,18 +42,28 @@ pub(crate) struct Options {
     pub(crate) properties: &'static [(&'static str, &'static str)],
     /// Topics beside the tables', without the prefix: `transaction`.
     pub(crate) topics: &'static [&'static str],
+    /// Partitions of every topic; 0: as always.
+    pub(crate) partitions: u32,
 }
 
 /// Runs all cases through both sides and gives what they wrote.
 pub(crate) async fn capture(name: &str, cases: &'static [Case], options: Options) -> Result<(Sync, Vec<Pair>)> {
     let tables: Vec<&str> = cases.iter().flat_map(|case| case.tables).copied().chain([END]).collect();
     let mut sync = Sync::create(name, &tables).await?;
+    if options.partitions > 0 {
+        sync.options.partitions = options.partitions;
+    }
     sync.options.properties = options.properties.iter().map(|(name, value)| format!("{name}: '{value}'")).collect();
     for case in cases {
-        // An extension takes the administrator.
-        let is_extension = case.before.contains("CREATE EXTENSION");
-        let mut source = if is_extension { sync.source_admin().await? } else { sync.source("").await? };
-        sql::execute(&mut source, case.before).await.with_context(|| format!("case {}", case.name))?;
+        // An extension takes the administrator, its types do not.
+        let extensions = case.before.rfind("CREATE EXTENSION").and_then(|last| {
+            let end = last + case.before.get(last..)?.find(';')? + 1;
+            case.before.split_at_checked(end)
+        });
+        let (extensions, before) = extensions.unwrap_or(("", case.before));
+        sql::execute(&mut sync.source_admin().await?, extensions).await?;
+        let mut source = sync.source("").await?;
+        sql::execute(&mut source, before).await.with_context(|| format!("case {}", case.name))?;
     }
     let mut source = sync.source(&format!("CREATE TABLE {END} (id int PRIMARY KEY)")).await?;
 

@@ -1,10 +1,12 @@
 //! Debezium's PostgreSQL connector and our producer on the same statements: what they write is compared byte by byte.
 
+mod beside;
 mod capture;
 mod case;
 mod compare;
 mod datum;
 mod defaults;
+mod extensions;
 mod tables;
 mod types;
 
@@ -33,5 +35,26 @@ async fn tables_and_their_changes_are_debeziums() -> Result<()> {
     let (sync, pairs) = capture("tables", tables::CASES, Options::default()).await?;
     compare::check(&pairs).await?;
     compare::check_subjects(&pairs).await?;
+    sync.finish().await
+}
+
+#[tokio::test]
+async fn types_of_extensions_are_debeziums() -> Result<()> {
+    for properties in [&[][..], &[("hstore.handling.mode", "map")]] {
+        let options = Options { properties, ..Options::default() };
+        let (sync, pairs) = capture("extensions", extensions::CASES, options).await?;
+        compare::check(&pairs).await?;
+        compare::check_subjects(&pairs).await?;
+        sync.finish().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn messages_transactions_and_headers_are_debeziums() -> Result<()> {
+    let (sync, pairs) = capture("beside", beside::CASES, beside::OPTIONS).await?;
+    compare::check(&pairs).await?;
+    compare::check_subjects(&pairs).await?;
+    beside::check_heartbeats(&sync).await?;
     sync.finish().await
 }

@@ -266,6 +266,7 @@ impl Table {
                 before_is_key_only: true,
                 after: Some(&cells),
                 source: SOURCE,
+                transaction: None,
                 now_ns: 0,
             };
             let mut value = Vec::new();

@@ -1,6 +1,7 @@
 //! The producer's place in the log: confirmed, kept, lost.
 
 use anyhow::{Result, ensure};
+use syncline_integration_tests::records;
 use syncline_integration_tests::sql::{execute, value};
 use syncline_integration_tests::sync::{PATIENCE, Sync, says, wait_until};
 
@@ -116,5 +117,36 @@ async fn a_second_producer_waits_for_the_first() -> Result<()> {
     sync.converge(&["t"], &mut [&mut second, &mut consumer]).await?;
     second.stop().await?;
     consumer.stop().await?;
+    sync.finish().await
+}
+
+#[tokio::test]
+async fn heartbeats_act_and_a_slot_for_standbys_is_made() -> Result<()> {
+    let _servers = gate::shared().await;
+    let mut sync = Sync::create("heartbeat", &["t"]).await?;
+    sync.options.properties = [
+        "heartbeat.interval.ms: 100",
+        "topic.heartbeat.prefix: pulse",
+        "heartbeat.action.query: UPDATE beats SET n = n / (CASE WHEN n = 1 THEN 0 ELSE 1 END) + 1",
+        "slot.failover: true",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    let mut source = sync.source(TABLE).await?;
+    execute(&mut source, "CREATE TABLE beats (n int); INSERT INTO beats VALUES (1)").await?;
+    let mut run = sync.start(&["run"])?;
+    run.said("heartbeat.action.query failed", PATIENCE).await?;
+    // An action that fails is tried again, and nothing waits for it.
+    execute(&mut source, "UPDATE beats SET n = 2").await?;
+    let topic = format!("pulse.{}", sync.name);
+    wait_until("the action runs and the heart beats", async || {
+        let acted = value::<bool>(&mut source, "SELECT n > 5 FROM beats").await.unwrap_or(false);
+        acted && records::count(&topic).await.is_ok_and(|count| count > 5)
+    })
+    .await?;
+    sync.converge(&["t"], &mut [&mut run]).await?;
+    let failover = format!("SELECT failover FROM pg_replication_slots WHERE slot_name = '{}'", sync.name);
+    ensure!(value::<bool>(&mut source, failover).await?, "standbys would not keep the slot");
+    run.stop().await?;
     sync.finish().await
 }

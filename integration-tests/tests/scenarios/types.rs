@@ -141,3 +141,36 @@ async fn a_text_of_a_megabyte_arrives_and_stays_when_other_columns_change() -> R
     sync.check(&["t"]).await?;
     sync.finish().await
 }
+
+const EXTENSIONS: &str = "CREATE EXTENSION hstore; CREATE EXTENSION citext; CREATE EXTENSION ltree";
+
+#[tokio::test]
+async fn types_of_extensions_arrive_where_the_target_has_them_too() -> Result<()> {
+    let _servers = gate::shared().await;
+    for mode in ["json", "map"] {
+        let mut sync = Sync::create("extensions", &["t"]).await?;
+        sync.options.properties = vec![format!("hstore.handling.mode: {mode}")];
+        execute(&mut sync.source_admin().await?, EXTENSIONS).await?;
+        let mut source = sync
+            .source(
+                "CREATE TABLE t (id int PRIMARY KEY, h hstore, c citext, l ltree, hs hstore[], cs citext[], ls ltree[]);
+                 INSERT INTO t VALUES (1, 'a=>1, b=>NULL, \"q \\\" \\\\\"=>\"\"', 'MiXed', 'a.b', ARRAY['a=>1', NULL]::hstore[],
+                     ARRAY['A', NULL]::citext[], ARRAY['a.b', NULL]::ltree[]), (2, '', '', '', '{}', '{}', '{}'),
+                     (3, NULL, NULL, NULL, NULL, NULL, NULL)",
+            )
+            .await?;
+        sync.refused(&["run", "--until-caught-up"], 3, &["hstore", "CREATE EXTENSION"]).await?;
+        execute(&mut sync.target_admin().await?, EXTENSIONS).await?;
+        sync.catch_up().await?;
+        sync.check(&["t"]).await?;
+        execute(
+            &mut source,
+            "UPDATE t SET h = h || 'new=>1', l = 'x.y', c = 'other' WHERE id = 1; DELETE FROM t WHERE id = 2",
+        )
+        .await?;
+        sync.catch_up().await?;
+        sync.check(&["t"]).await?;
+        sync.finish().await?;
+    }
+    Ok(())
+}

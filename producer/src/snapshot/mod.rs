@@ -14,7 +14,7 @@ use syncline_event::position::{Phase, Position};
 use syncline_runtime::settings::DatabaseSettings;
 use tokio::sync::mpsc;
 
-use crate::captured::{CapturedTable, syncline_header};
+use crate::captured::CapturedTable;
 use crate::emit::partition;
 use crate::error::ProducerError;
 use crate::publish::{Publisher, Record};
@@ -83,7 +83,7 @@ impl Snapshot<'_> {
             partition,
             key: Some(&bytes[row.key]),
             value: Some(&bytes[row.value]),
-            headers: syncline_header(&encoded, 0),
+            headers: table.headers(&encoded, None),
         };
         publisher.send(&mut table.topic, record).await?;
         table.stats.snapshot_rows.fetch_add(1, Ordering::Relaxed);

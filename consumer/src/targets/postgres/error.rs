@@ -50,6 +50,10 @@ impl Doing<'_> {
                         "; run: GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO the role Syncline connects as"
                     ));
                 }
+                Doing::Writing { .. } if code == "42704" => message.push_str(
+                    "; if it is an extension's type, run CREATE EXTENSION in the target's database, in the same schema as \
+                     at the source",
+                ),
                 Doing::Writing { .. } | Doing::Transaction(_) => {}
             }
         }

@@ -77,6 +77,7 @@ pub(super) fn push(column_type: &ColumnType, value: &Value<'_>, out: &mut Vec<u8
             };
             push_array(element, array.iter(), out)?;
         }
+        Value::Map(map) => out.extend_from_slice(map.to_json().as_bytes()),
     }
     Ok(())
 }

@@ -4,10 +4,11 @@ use std::borrow::Cow;
 
 use super::base64;
 use super::column::{Form, TextEncoding};
+use super::json;
 use super::text::{
     Malformed, array,
     decimal::{self, Numeric},
-    interval, number,
+    hstore, interval, number,
     temporal::{self, DAY, Moment, SECOND, Timestamp},
 };
 use super::write;
@@ -94,6 +95,8 @@ pub(super) fn write(form: &Form, text: &[u8], out: &mut Vec<u8>) -> Result<Fidel
             return Ok(if usize::try_from(*length) == Ok(text.len()) { Exact } else { Lossy });
         }
         Form::Point => point(text, out)?,
+        Form::Hstore => return hstore_json(text, out),
+        Form::HstoreMap => return hstore_map(text, out),
         Form::Array(element) => return array(text, element, out),
     }
     Ok(Exact)
@@ -116,9 +119,48 @@ pub(super) fn write_zero(form: &Form, out: &mut Vec<u8>) {
         Form::IsoDate => write::bytes(out, b"1970-01-01Z"),
         Form::IsoInterval => write::bytes(out, b"P0Y0M0DT0H0M0S"),
         Form::Point => write_point(0.0, 0.0, out),
+        Form::Hstore => write::bytes(out, b"{}"),
         // One zero byte: false, the number 0, or nothing in a text, bytes or an array.
         _ => out.push(0),
     }
+}
+
+/// The source's text travels along: a column of the type takes no JSON.
+fn hstore_json(text: &[u8], out: &mut Vec<u8>) -> Result<Fidelity, Malformed> {
+    let mut object = String::from("{");
+    for (key, value) in hstore::pairs(text)? {
+        if object.len() > 1 {
+            object.push(',');
+        }
+        json::string(&key, &mut object);
+        object.push(':');
+        match value {
+            Some(value) => json::string(&value, &mut object),
+            None => object.push_str("null"),
+        }
+    }
+    object.push('}');
+    write::bytes(out, object.as_bytes());
+    Ok(Lossy)
+}
+
+fn hstore_map(text: &[u8], out: &mut Vec<u8>) -> Result<Fidelity, Malformed> {
+    let pairs = hstore::pairs(text)?;
+    if !pairs.is_empty() {
+        write::length(out, pairs.len());
+        for (key, value) in pairs {
+            write::bytes(out, key.as_bytes());
+            match value {
+                Some(value) => {
+                    out.push(2);
+                    write::bytes(out, value.as_bytes());
+                }
+                None => out.push(0),
+            }
+        }
+    }
+    out.push(0);
+    Ok(Lossy)
 }
 
 fn boolean(text: &[u8]) -> Result<u8, Malformed> {

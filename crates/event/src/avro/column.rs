@@ -1,7 +1,7 @@
 //! Which form a PostgreSQL type has in an event: Debezium's `PostgresValueConverter` and `JdbcValueConverters` under
 //! their handling modes.
 
-use crate::handling::{BinaryHandling, DecimalHandling, Handling, IntervalHandling, TimePrecision};
+use crate::handling::{BinaryHandling, DecimalHandling, Handling, HstoreHandling, IntervalHandling, TimePrecision};
 use crate::table::{Column, ColumnType, TypeKind};
 
 /// The form of a column's values.
@@ -100,6 +100,10 @@ pub(super) enum Form {
     },
     /// `point`: a record.
     Point,
+    /// `hstore` as a JSON object.
+    Hstore,
+    /// `hstore` as a map.
+    HstoreMap,
     /// An array of one of the others.
     Array(Box<Form>),
 }
@@ -117,6 +121,8 @@ pub(super) enum TextForm {
     Uuid,
     /// `io.debezium.data.Tsvector`.
     Tsvector,
+    /// `io.debezium.data.Ltree`.
+    Ltree,
 }
 
 /// How bytes become text.
@@ -142,7 +148,12 @@ impl Form {
                 Ok(form) if form.stands_in_arrays(&element.name) => Ok(Self::Array(Box::new(form))),
                 _ => unsupported("array type"),
             },
-            TypeKind::Base if column_type.schema != "pg_catalog" => unsupported("extension type"),
+            TypeKind::Base if column_type.schema != "pg_catalog" => {
+                match Self::extension(&column_type.name, handling) {
+                    Some(form) => Ok(form),
+                    None => unsupported("extension type"),
+                }
+            }
             TypeKind::Base => match Self::built_in(&column_type.name, modifier, handling) {
                 Some(form) => Ok(form),
                 None => unsupported("type"),
@@ -197,6 +208,17 @@ impl Form {
             "bit" | "varbit" if modifier == 1 => Self::Bit,
             "bit" | "varbit" => Self::Bits { length: if modifier > 0 { modifier } else { i32::MAX } },
             "point" => Self::Point,
+            _ => return None,
+        })
+    }
+
+    /// Types of PostgreSQL's own extensions, in whichever schema they were installed.
+    fn extension(name: &str, handling: &Handling) -> Option<Self> {
+        Some(match (name, handling.hstore) {
+            ("citext" | "isbn" | "isbn13", _) => Self::Text(TextForm::Plain),
+            ("ltree", _) => Self::Text(TextForm::Ltree),
+            ("hstore", HstoreHandling::Json) => Self::Hstore,
+            ("hstore", HstoreHandling::Map) => Self::HstoreMap,
             _ => return None,
         })
     }
@@ -324,7 +346,7 @@ mod tests {
     #[test]
     fn reasons_name_the_type() {
         for unsupported in [
-            base("citext", "public", -1),
+            base("cube", "public", -1),
             base("polygon", "pg_catalog", -1),
             array(base("money", "pg_catalog", -1)),
             array(base("name", "pg_catalog", -1)),

@@ -61,6 +61,8 @@ fn has_defaults(column: &Column, form: &Form) -> bool {
         | Form::ZonedTime
         | Form::Point
         | Form::Array(_)
+        | Form::Hstore
+        | Form::HstoreMap
         | Form::Text(TextForm::Tsvector) => false,
         Form::Text(TextForm::Plain) => matches!(column.column_type.name.as_str(), "text" | "varchar" | "bpchar"),
         _ => true,
@@ -140,6 +142,21 @@ pub(super) fn placeholder(column: &Column, form: &Form, text: &str) -> Option<Bo
         Form::Text(_) | Form::Enum { .. } | Form::Bytes | Form::BytesText(TextEncoding::Hex) => {
             Some(write::built(|out| write::bytes(out, text.as_bytes())))
         }
+        Form::Hstore => {
+            let mut object = String::from("{");
+            json::string(text, &mut object);
+            object.push(':');
+            json::string(text, &mut object);
+            object.push('}');
+            Some(write::built(|out| write::bytes(out, object.as_bytes())))
+        }
+        Form::HstoreMap => Some(write::built(|out| {
+            out.push(2);
+            write::bytes(out, text.as_bytes());
+            out.push(2);
+            write::bytes(out, text.as_bytes());
+            out.push(0);
+        })),
         Form::Array(element) => match (element_name(column), &**element) {
             ("bytea", Form::BytesText(_)) => None,
             ("text" | "varchar" | "bpchar" | "json" | "jsonb" | "bytea", _) => Some(one(text.as_bytes())),

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-pub use super::source::{SnapshotMarker, SourceInfo};
+pub use super::source::{SnapshotMarker, SourceInfo, TransactionBlock};
 
 use super::cell::{self, Fidelity};
 use super::row_plan::{Slot, slots};
@@ -44,6 +44,8 @@ pub struct RowChange<'a> {
     pub after: Option<&'a [TupleCell<'a>]>,
     /// Where it comes from.
     pub source: SourceInfo<'a>,
+    /// Its place in its transaction, where `provide.transaction.metadata` asks for it.
+    pub transaction: Option<TransactionBlock>,
     /// The producer's clock, nanoseconds since 1970.
     pub now_ns: i64,
 }
@@ -201,15 +203,21 @@ impl TableEncoder {
             }
             None => out.push(0),
         }
-        self.write_tail(change.operation, &change.source, change.now_ns, out);
+        self.write_tail(change.operation, &change.source, change.transaction, change.now_ns, out);
         Ok(())
     }
 
     /// Appends a truncate's envelope with its frame; its key is null.
-    pub fn truncate(&self, source: &SourceInfo<'_>, now_ns: i64, out: &mut Vec<u8>) {
+    pub fn truncate(
+        &self,
+        source: &SourceInfo<'_>,
+        transaction: Option<TransactionBlock>,
+        now_ns: i64,
+        out: &mut Vec<u8>,
+    ) {
         out.extend_from_slice(&self.value_frame);
         out.extend_from_slice(&[0, 0]);
-        self.write_tail(Operation::Truncate, source, now_ns, out);
+        self.write_tail(Operation::Truncate, source, transaction, now_ns, out);
     }
 
     /// Appends the key of `row` as JSON text, the form of the headers `__debezium.newkey` and `__debezium.oldkey`.
@@ -375,10 +383,16 @@ impl TableEncoder {
         Ok(())
     }
 
-    fn write_tail(&self, operation: Operation, source: &SourceInfo<'_>, now_ns: i64, out: &mut Vec<u8>) {
+    fn write_tail(
+        &self,
+        operation: Operation,
+        source: &SourceInfo<'_>,
+        transaction: Option<TransactionBlock>,
+        now_ns: i64,
+        out: &mut Vec<u8>,
+    ) {
         self.source.write(source, out);
-        // No transaction block: `provide.transaction.metadata` is off.
-        out.push(0);
+        TransactionBlock::write(transaction, out);
         write::bytes(out, operation.code().as_bytes());
         source::write_clocks(now_ns, out);
     }
@@ -426,7 +440,7 @@ impl Masked {
 }
 
 /// Confluent's frame: a zero byte and the schema's id.
-fn frame(schema_id: u32) -> [u8; 5] {
+pub(super) fn frame(schema_id: u32) -> [u8; 5] {
     let [a, b, c, d] = schema_id.to_be_bytes();
     [0, a, b, c, d]
 }

@@ -125,6 +125,7 @@ fn is_placeholder(value: &Value<'_>) -> bool {
     match value {
         Value::Text(text) => *text == PLACEHOLDER || *text == PLACEHOLDER_HSTORE,
         Value::Bytes(bytes) => *bytes == PLACEHOLDER.as_bytes(),
+        Value::Map(map) => map.to_json() == PLACEHOLDER_HSTORE,
         Value::Array(array) if array.len() == 1 => array.iter().all(|element| match element {
             Value::Text(text) => text == PLACEHOLDER || text == PLACEHOLDER_UUID,
             Value::Bytes(bytes) => bytes == PLACEHOLDER.as_bytes(),

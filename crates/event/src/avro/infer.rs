@@ -180,7 +180,7 @@ fn column_type(schema: &WriterSchema, node: NodeId) -> Result<ColumnType, String
         Meaning::Float64 => plain("float8", "double precision"),
         Meaning::Text => plain("text", "text"),
         Meaning::Uuid => plain("uuid", "uuid"),
-        Meaning::Json => plain("jsonb", "jsonb"),
+        Meaning::Json | Meaning::TextMap(_) => plain("jsonb", "jsonb"),
         Meaning::Xml => plain("xml", "xml"),
         Meaning::Tsvector => plain("tsvector", "tsvector"),
         Meaning::Bytes => plain("bytea", "bytea"),
@@ -296,7 +296,7 @@ mod tests {
         assert_eq!(no_key, InferError::NoKey { topic: "p.s.t".into() });
         let missing = definition("p.s.t", Some(KEY), &envelope(r#"{"name":"a","type":"int"}"#)).unwrap_err();
         assert_eq!(missing, InferError::KeyField { topic: "p.s.t".into(), field: "b".into() });
-        let map = format!(r#"{ROW},{{"name":"m","type":{{"type":"map","values":"string"}}}}"#);
+        let map = format!(r#"{ROW},{{"name":"m","type":{{"type":"map","values":"long"}}}}"#);
         let unsupported = definition("p.s.t", Some(KEY), &envelope(&map)).unwrap_err();
         assert!(matches!(unsupported, InferError::Unsupported { field, found, .. } if field == "m" && found == "map"));
         let cut = envelope(ROW).replace(r#"{"name":"op","type":"string"}"#, r#"{"name":"ts_ms","type":"long"}"#);

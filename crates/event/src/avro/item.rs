@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::array::ArrayValue;
+use super::map::MapValue;
 use super::reader::{Problem, Reader};
 use super::semantic::{self, Meaning, Unit, meaning};
 use super::skip::SkipTable;
@@ -43,6 +44,7 @@ enum Read {
     Bits(i32),
     Point(Box<RecordRead>),
     Array(Box<Item>),
+    TextMap(Box<Item>),
 }
 
 /// The record of a value that consists of two parts, in the order of its fields.
@@ -141,6 +143,7 @@ impl Read {
                 }
                 Self::Array(Box::new(element))
             }
+            Meaning::TextMap(values) => Self::TextMap(Box::new(Item::compile(schema, values, skips)?)),
         })
     }
 
@@ -179,6 +182,7 @@ impl Read {
                 Value::Point { x, y }
             }
             Self::Array(element) => Value::Array(ArrayValue::read(element, reader)?),
+            Self::TextMap(value) => Value::Map(MapValue::read(value, reader)?),
         })
     }
 }

@@ -75,6 +75,7 @@ pub(super) fn default_value(form: &Form, value: &[u8]) -> Option<String> {
         Form::Float64 | Form::DecimalDouble | Form::MoneyDouble => return finite(reader.double().ok()?),
         Form::Text(_)
         | Form::Enum { .. }
+        | Form::Hstore
         | Form::BytesText(_)
         | Form::DecimalText { .. }
         | Form::MoneyText
@@ -87,7 +88,7 @@ pub(super) fn default_value(form: &Form, value: &[u8]) -> Option<String> {
         Form::Bytes | Form::Decimal { .. } | Form::Money | Form::Bits { .. } => {
             reader.bytes().map(|bytes| quoted(&bytes.iter().copied().map(char::from).collect::<String>()))
         }
-        Form::VariableDecimal | Form::Point | Form::Array(_) => return None,
+        Form::VariableDecimal | Form::Point | Form::Array(_) | Form::HstoreMap => return None,
     };
     Some(read.expect("the bytes were written for the form"))
 }
@@ -128,6 +129,7 @@ fn append(form: &Form, text: Option<&[u8]>, reader: &mut Reader<'_>, out: &mut S
         }
         Form::Text(_)
         | Form::Enum { .. }
+        | Form::Hstore
         | Form::BytesText(_)
         | Form::DecimalText { .. }
         | Form::MoneyText
@@ -159,6 +161,8 @@ fn append(form: &Form, text: Option<&[u8]>, reader: &mut Reader<'_>, out: &mut S
             out.push_str(",\"srid\":null}");
             reader.long()?;
         }
+        // A map is no key: it has no order to find it by.
+        Form::HstoreMap => return Err(Problem::Block),
         Form::Array(element) => {
             out.push('[');
             let items = reader.block()?.map_or(0, |block| block.items);

@@ -1,5 +1,6 @@
 //! Debezium's Avro form: schemas as Debezium registers them, encoding and decoding through plans compiled once.
 
+pub mod beside;
 pub mod decode;
 pub mod encode;
 pub mod frame;
@@ -16,6 +17,7 @@ mod envelope;
 mod flat;
 pub(crate) mod item;
 mod json;
+mod map;
 mod plan;
 pub(crate) mod reader;
 mod row_plan;

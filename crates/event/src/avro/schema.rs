@@ -41,7 +41,9 @@ pub fn envelope_schema(definition: &TableDefinition) -> String {
     schema.push("],");
     schema.connect_name(&value.full);
     schema.push(r#"}],"default":null},{"name":"after","type":["null","Value"],"default":null},"#);
-    schema.push(SOURCE);
+    for part in [SOURCE_BLOCK, ",", TRANSACTION_BLOCK, ",", CLOCKS] {
+        schema.push(part);
+    }
     schema.push(r#","connect.version":2,"#);
     schema.connect_name(&envelope.full);
     schema.push("}");
@@ -57,9 +59,8 @@ pub fn unsupported_columns(definition: &TableDefinition) -> Vec<(usize, String)>
         .collect()
 }
 
-/// Everything of the envelope behind the row images: the source block of
-/// `io.debezium.connector.postgresql.PostgresSourceInfoStructMaker`, the transaction block and the clocks.
-const SOURCE: &str = concat!(
+/// The source block of `io.debezium.connector.postgresql.PostgresSourceInfoStructMaker`.
+pub(super) const SOURCE_BLOCK: &str = concat!(
     r#"{"name":"source","type":{"type":"record","name":"Source","namespace":"io.debezium.connector.postgresql","fields":["#,
     r#"{"name":"version","type":"string"},"#,
     r#"{"name":"connector","type":"string"},"#,
@@ -79,12 +80,20 @@ const SOURCE: &str = concat!(
     r#"{"name":"xmin","type":["null","long"],"default":null},"#,
     r#"{"name":"origin","type":["null","string"],"default":null},"#,
     r#"{"name":"origin_lsn","type":["null","long"],"default":null}],"#,
-    r#""connect.version":1,"connect.name":"io.debezium.connector.postgresql.Source"}},"#,
+    r#""connect.version":1,"connect.name":"io.debezium.connector.postgresql.Source"}}"#,
+);
+
+/// The transaction block (`TransactionStructMaker`).
+pub(super) const TRANSACTION_BLOCK: &str = concat!(
     r#"{"name":"transaction","type":["null",{"type":"record","name":"block","namespace":"event","fields":["#,
     r#"{"name":"id","type":"string"},"#,
     r#"{"name":"total_order","type":"long"},"#,
     r#"{"name":"data_collection_order","type":"long"}],"#,
-    r#""connect.version":1,"connect.name":"event.block"}],"default":null},"#,
+    r#""connect.version":1,"connect.name":"event.block"}],"default":null}"#,
+);
+
+/// What follows the blocks in an envelope.
+const CLOCKS: &str = concat!(
     r#"{"name":"op","type":"string"},"#,
     r#"{"name":"ts_ms","type":["null","long"],"default":null},"#,
     r#"{"name":"ts_us","type":["null","long"],"default":null},"#,
@@ -232,6 +241,8 @@ impl<'h> Schema<'h> {
             Form::Text(TextForm::Json) => ("string", named("io.debezium.data.Json")),
             Form::Text(TextForm::Xml) => ("string", named("io.debezium.data.Xml")),
             Form::Text(TextForm::Uuid) => ("string", named("io.debezium.data.Uuid")),
+            Form::Text(TextForm::Ltree) => ("string", named("io.debezium.data.Ltree")),
+            Form::Hstore => ("string", named("io.debezium.data.Json")),
             Form::Text(TextForm::Tsvector) => ("string", named("io.debezium.data.Tsvector")),
             Form::Enum { allowed } => ("string", with("io.debezium.data.Enum", "allowed", allowed.clone())),
             Form::Decimal { precision, scale } => ("bytes", Attributes::decimal(*scale, Some(*precision))),
@@ -262,6 +273,7 @@ impl<'h> Schema<'h> {
                 let seen = std::mem::replace(&mut self.point_seen, true);
                 return self.push(if seen { r#""io.debezium.data.geometry.Point""# } else { POINT });
             }
+            Form::HstoreMap => return self.push(r#"{"type":"map","values":["null","string"]}"#),
             Form::Array(element) => {
                 self.push(r#"{"type":"array","items":"#);
                 if element.null_in_arrays() {

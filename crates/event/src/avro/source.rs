@@ -56,6 +56,42 @@ pub struct SourceInfo<'a> {
     pub origin_lsn: Option<u64>,
 }
 
+/// Debezium's transaction block (`event.block`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TransactionBlock {
+    /// The transaction's id.
+    pub transaction: u32,
+    /// The event's LSN, which Debezium makes part of the id.
+    pub lsn: u64,
+    /// The event's number in the transaction, from 1.
+    pub total_order: u64,
+    /// Its number among those of its table, from 1.
+    pub data_collection_order: u64,
+}
+
+impl TransactionBlock {
+    /// Debezium's id (`PostgresTransactionMonitor`): `transaction:lsn`.
+    #[must_use]
+    pub fn id(transaction: u32, lsn: u64) -> String {
+        format!("{transaction}:{lsn}")
+    }
+
+    /// The place behind this one, of an event of the same table.
+    #[must_use]
+    pub fn following(self) -> Self {
+        let (total_order, data_collection_order) = (self.total_order + 1, self.data_collection_order + 1);
+        Self { total_order, data_collection_order, ..self }
+    }
+
+    pub(super) fn write(block: Option<Self>, out: &mut Vec<u8>) {
+        let Some(block) = block else { return out.push(0) };
+        out.push(2);
+        write::bytes(out, Self::id(block.transaction, block.lsn).as_bytes());
+        write::long(out, block.total_order.cast_signed());
+        write::long(out, block.data_collection_order.cast_signed());
+    }
+}
+
 /// The parts of the source block that are the same for every row of a table, encoded once.
 #[derive(Debug)]
 pub(super) struct SourceBlock {
@@ -66,6 +102,10 @@ pub(super) struct SourceBlock {
 
 impl SourceBlock {
     pub(super) fn new(connector: &ConnectorInfo, definition: &TableDefinition) -> Self {
+        Self::of_table(connector, &definition.schema, &definition.table)
+    }
+
+    pub(super) fn of_table(connector: &ConnectorInfo, schema: &str, table: &str) -> Self {
         Self {
             connector: write::built(|out| {
                 write::bytes(out, connector.version.as_bytes());
@@ -74,8 +114,8 @@ impl SourceBlock {
             }),
             database: write::built(|out| write::bytes(out, connector.db.as_bytes())),
             table: write::built(|out| {
-                write::bytes(out, definition.schema.as_bytes());
-                write::bytes(out, definition.table.as_bytes());
+                write::bytes(out, schema.as_bytes());
+                write::bytes(out, table.as_bytes());
             }),
         }
     }

@@ -91,6 +91,8 @@ pub enum Value<'a> {
     },
     /// An array: the undecoded Avro blocks with the plan of the element at hand; see [`super::decode`].
     Array(super::decode::ArrayValue<'a>),
+    /// A map from text to text or null.
+    Map(super::decode::MapValue<'a>),
     /// The source's own text of the value, from the header; takes the place of a form that cannot be turned back.
     SourceText(&'a str),
 }

@@ -38,7 +38,7 @@ fn envelope(
         origin_lsn: None,
     };
     let operation = if after.is_some() { Operation::Update } else { Operation::Delete };
-    let change = RowChange { operation, before, before_is_key_only: true, after, source, now_ns: 6 };
+    let change = RowChange { operation, before, before_is_key_only: true, after, source, transaction: None, now_ns: 6 };
     let mut header = Header::new(Position::opening(1), 1);
     // Left over from the record before.
     header.unchanged.push(9);

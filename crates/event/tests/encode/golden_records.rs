@@ -59,6 +59,7 @@ fn encode(definition: &TableDefinition, record: &Record, made: &Made) -> (Option
             before_is_key_only,
             after: after.map(Vec::as_slice),
             source: record.source_info(),
+            transaction: None,
             now_ns: record.now_ns(),
         };
         let mut out = Vec::new();
@@ -80,7 +81,7 @@ fn encode(definition: &TableDefinition, record: &Record, made: &Made) -> (Option
         }
         Truncate => {
             let mut out = Vec::new();
-            encoder.truncate(&record.source_info(), record.now_ns(), &mut out);
+            encoder.truncate(&record.source_info(), None, record.now_ns(), &mut out);
             (None, Some(out))
         }
     };

@@ -212,6 +212,7 @@ proptest! {
             before_is_key_only: false,
             after: Some(&new),
             source,
+            transaction: None,
             now_ns: 6,
         };
         let mut header = Header::new(Position::opening(1), 1);

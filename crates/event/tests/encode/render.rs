@@ -38,6 +38,7 @@ pub(crate) fn render(value: &Value<'_>, column_type: &ColumnType) -> Option<Stri
             let TypeKind::Array { element } = &column_type.kind else { panic!("not an array type") };
             literal(array.iter().map(|value| render(&value, element)))
         }
+        Value::Map(map) => map.to_json(),
     })
 }
 

@@ -45,7 +45,7 @@ pub enum Message<'a> {
     /// `T`: a truncate.
     Truncate(Truncate<'a>),
     /// `M`: a logical message.
-    Logical,
+    Logical(Logical<'a>),
 }
 
 /// `B`.
@@ -57,6 +57,19 @@ pub struct Begin {
     pub commit_us: i64,
     /// Transaction id.
     pub xid: u32,
+}
+
+/// `M` (`pg_logical_emit_message`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Logical<'a> {
+    /// Whether it belongs to the transaction around it; else it stands for itself, wherever it comes.
+    pub transactional: bool,
+    /// Its place in the log.
+    pub lsn: u64,
+    /// The prefix.
+    pub prefix: &'a str,
+    /// The content.
+    pub content: &'a [u8],
 }
 
 /// `C`.
@@ -182,7 +195,7 @@ pub fn decode(bytes: &[u8]) -> Result<Message<'_>, DecodeError> {
         b'T' => truncate(&mut input),
         b'O' => return Ok(Message::Origin),
         b'Y' => return Ok(Message::Type),
-        b'M' => return Ok(Message::Logical),
+        b'M' => logical(&mut input),
         other => return Err(DecodeError::Unknown(other)),
     };
     match message {
@@ -268,6 +281,12 @@ fn truncate<'a>(input: &mut Input<'a>) -> Result<Message<'a>, Short> {
     input.u8()?;
     let ids = input.take(count.checked_mul(4).ok_or(Short)?)?;
     Ok(Message::Truncate(Truncate { ids }))
+}
+
+fn logical<'a>(input: &mut Input<'a>) -> Result<Message<'a>, Short> {
+    let (transactional, lsn, prefix) = (input.u8()? & 1 != 0, input.u64()?, input.string()?);
+    let length = usize::try_from(input.u32()?).map_err(|_| Short)?;
+    Ok(Message::Logical(Logical { transactional, lsn, prefix, content: input.take(length)? }))
 }
 
 #[derive(Debug, Clone)]
@@ -379,6 +398,13 @@ mod tests {
         let bytes = from_hex("54 00000002 00 00004001 00004002");
         let Message::Truncate(truncate) = decode(&bytes).unwrap() else { panic!("not a truncate") };
         assert_eq!(truncate.relations().collect::<Vec<_>>(), [16385, 16386]);
+    }
+
+    #[test]
+    fn a_logical_message_has_a_prefix_and_content() {
+        let bytes = from_hex("4D 01 0000000001C42AB8 617564697400 00000002 00FF");
+        let message = Logical { transactional: true, lsn: 0x01C4_2AB8, prefix: "audit", content: &[0, 0xff] };
+        assert_eq!(decode(&bytes), Ok(Message::Logical(message)));
     }
 
     #[test]

@@ -19,6 +19,9 @@ use crate::error::ProducerError;
 /// Oldest server: `pg_logical_emit_message` in pgoutput and partition roots as we use them came with it.
 const OLDEST_SERVER: i32 = 140_000;
 
+/// The first server whose slots may be kept by standbys.
+const FAILOVER_SERVER: i32 = 170_000;
+
 /// What a source that can be captured looks like.
 #[derive(Debug)]
 pub struct Ready {
@@ -103,6 +106,12 @@ async fn server_problems(connection: &mut PgConnection, config: &ProducerConfig)
     let version: i32 = row.try_get("version")?;
     if version < OLDEST_SERVER {
         problems.push(format!("the server is PostgreSQL {}; 14 or newer is needed", version / 10_000));
+    }
+    if config.failover && version < FAILOVER_SERVER {
+        problems.push(format!(
+            "slot.failover needs PostgreSQL 17 or newer, the server is PostgreSQL {}: remove it",
+            version / 10_000
+        ));
     }
     if row.try_get("standby")? {
         problems.push("the server is a standby: connect to its primary".to_owned());

@@ -46,7 +46,16 @@ pub enum Incoming {
         bytes: Bytes,
     },
     /// A logical message, which carries no row.
-    Logical,
+    Logical {
+        /// Whether it belongs to the transaction around it.
+        transactional: bool,
+        /// Its place in the log.
+        lsn: u64,
+        /// The prefix.
+        prefix: String,
+        /// The content.
+        content: Bytes,
+    },
     /// Nothing new; the server has sent everything before this position that concerns the slot.
     KeepAlive {
         /// The server's position.
@@ -144,15 +153,17 @@ impl ReplicationSession {
         Ok(SystemIdentity { system_id: system.system_id, timeline: system.timeline, forked_at })
     }
 
-    /// Creates the slot, with an exported snapshot if asked for.
+    /// Creates the slot, with an exported snapshot if asked for, and one that standbys keep too (`FAILOVER`, from
+    /// PostgreSQL 17 on).
     ///
     /// # Errors
     ///
     /// The server refuses, for example for lack of a free slot or a privilege.
-    pub async fn create_slot(&mut self, export_snapshot: bool) -> Result<CreatedSlot, ProducerError> {
+    pub async fn create_slot(&mut self, export_snapshot: bool, failover: bool) -> Result<CreatedSlot, ProducerError> {
         let snapshot = if export_snapshot { "export" } else { "nothing" };
         let name = quote_identifier(&self.slot)?;
-        let command = format!("CREATE_REPLICATION_SLOT {name} LOGICAL pgoutput (SNAPSHOT '{snapshot}')");
+        let failover = if failover { ", FAILOVER true" } else { "" };
+        let command = format!("CREATE_REPLICATION_SLOT {name} LOGICAL pgoutput (SNAPSHOT '{snapshot}'{failover})");
         let rows = {
             let mut created = std::pin::pin!(self.client.simple_query(&command));
             loop {
@@ -224,7 +235,9 @@ impl ReplicationTransport for ReplicationSession {
                 ReplicationEvent::Commit { lsn, end_lsn, .. } => {
                     Incoming::Commit(Commit { commit_lsn: lsn.as_u64(), end_lsn: end_lsn.as_u64() })
                 }
-                ReplicationEvent::Message { .. } => Incoming::Logical,
+                ReplicationEvent::Message { transactional, lsn, prefix, content } => {
+                    Incoming::Logical { transactional, lsn: lsn.as_u64(), prefix, content }
+                }
                 ReplicationEvent::KeepAlive { wal_end, .. } => Incoming::KeepAlive { wal_end: wal_end.as_u64() },
                 ReplicationEvent::StoppedAt { reached } => Incoming::KeepAlive { wal_end: reached.as_u64() },
             }),

@@ -2,6 +2,7 @@
 
 pub(super) mod array;
 pub(crate) mod decimal;
+pub(super) mod hstore;
 pub(super) mod interval;
 pub(super) mod number;
 pub(super) mod temporal;
