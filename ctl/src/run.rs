@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use syncline_consumer::config::ConsumerConfig;
 use syncline_consumer::run::{RunOptions as ConsumerOptions, Until};
-use syncline_producer::config::ProducerConfig;
+use syncline_producer::config::{ProducerConfig, SnapshotMode};
 use syncline_producer::run::RunOptions as ProducerOptions;
 use syncline_runtime::kafka::Admin;
 use syncline_runtime::registry::Registry;
@@ -103,6 +103,9 @@ async fn supervise(
     counters: &Counters,
     shutdown: &Shutdown,
 ) -> Result<(), Failure> {
+    // A producer that only reads rows ends by itself, and a consumer beside it once it has them.
+    let ends = producer.as_ref().is_some_and(|config| config.snapshot_mode == SnapshotMode::InitialOnly);
+    let until_caught_up = until_caught_up || ends;
     let (caught_up, signal) = watch::channel(false);
     let until = match (until_caught_up, &producer) {
         (false, _) => None,

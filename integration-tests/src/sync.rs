@@ -40,6 +40,8 @@ pub struct Options {
     pub tables: Vec<String>,
     /// `kafka.partitions`.
     pub partitions: u32,
+    /// `cdc_config.output_format.type: json`, and no registry.
+    pub is_json: bool,
     /// `kafka.bootstrap_servers`, where it is not the stack's.
     pub kafka: Option<String>,
     /// `schema_registry.url`, where it is not the stack's.
@@ -76,6 +78,7 @@ impl Sync {
             options: Options {
                 tables: tables.iter().map(|table| (*table).to_owned()).collect(),
                 partitions: 3,
+                is_json: false,
                 kafka: None,
                 registry: None,
                 source_login: None,
@@ -165,6 +168,8 @@ impl Sync {
         let (source, target) = (&self.source_role, &self.target_role);
         let kafka = kafka.clone().map_or_else(|| stack::variable("KAFKA_BOOTSTRAP"), Ok)?;
         let registry = registry.clone().map_or_else(|| stack::variable("SCHEMA_REGISTRY_URL"), Ok)?;
+        let registry =
+            if self.options.is_json { String::new() } else { format!("schema_registry:\n  url: {registry}\n") };
         let (user, password) = self.options.source_login.clone().unwrap_or_else(|| login(source));
         let name = &self.name;
         let mut text = format!(
@@ -174,7 +179,7 @@ impl Sync {
         section(&mut text, "  properties:", &self.options.kafka_properties, "    ");
         write!(
             text,
-            "schema_registry:\n  url: {registry}\nsource:\n  type: postgresql\n  host: {}\n  port: {}\n  database: {}\n  \
+            "{registry}source:\n  type: postgresql\n  host: {}\n  port: {}\n  database: {}\n  \
              username: {user}\n  password: '{password}'\n",
             source.host,
             self.options.source_port.unwrap_or(source.port),
@@ -193,6 +198,9 @@ impl Sync {
         write!(text, "cdc_config:\n  postgresql:\n    publication: {name}\n    slot: {name}\n    tables:\n")?;
         for table in tables {
             writeln!(text, "      - '{}'", table.replace('\'', "''"))?;
+        }
+        if self.options.is_json {
+            text.push_str("  output_format:\n    type: json\n");
         }
         section(&mut text, "  properties:", properties, "    ");
         section(&mut text, "table_mappings:", &self.options.mappings, "  ");

@@ -17,7 +17,7 @@ use syncline_producer::sources::postgres::pgoutput::{Message, decode};
 use syncline_producer::sources::postgres::preflight::{Ready, preflight};
 use syncline_producer::sources::postgres::publication::PublicationPlan;
 use syncline_producer::sources::postgres::slot::{self, Slot};
-use syncline_producer::sources::postgres::transport::{Incoming, ReplicationSession, ReplicationTransport};
+use syncline_producer::sources::postgres::transport::{Incoming, ReplicationSession, ReplicationTransport, SlotKind};
 use syncline_runtime::settings::{DatabaseSettings, KafkaSettings, RegistrySettings, Secret, SslMode};
 
 /// The variable with the address of the source server, as its administrator.
@@ -286,7 +286,7 @@ async fn snapshot_and_log_meet_without_gap_or_overlap() -> Result<()> {
 
     let mut session = ReplicationSession::open(&config.source, &name, &config.publication, 0).await?;
     assert!(!session.identify().await?.system_id.is_empty());
-    let created = session.create_slot(true, false).await?;
+    let created = session.create_slot(true, SlotKind::Kept { failover: false }).await?;
     run(&mut admin, "INSERT INTO t VALUES (3, 'after')").await?;
 
     let mut reader = connect(&config.source, "test").await?;
@@ -338,7 +338,7 @@ async fn a_session_outlives_a_slow_reader() -> Result<()> {
     run(&mut admin, "CREATE TABLE t (id int PRIMARY KEY, v text); CREATE PUBLICATION p FOR TABLE t").await?;
     let name = slot_name(&database);
     let mut session = ReplicationSession::open(&database.settings, &name, "p", 0).await?;
-    session.create_slot(false, false).await?;
+    session.create_slot(false, SlotKind::Kept { failover: false }).await?;
     run(&mut admin, "INSERT INTO t SELECT g, repeat('x', 1000) FROM generate_series(1, 20000) g").await?;
     session.start().await?;
     tokio::time::sleep(Duration::from_secs(6)).await;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::message::OwnedHeaders;
 use syncline_event::avro::beside::{
-    Bound, Encoded, Frames, HEARTBEAT_KEY, HEARTBEAT_VALUE, LogicalMessage, MESSAGE_KEY, MessageEncoder,
+    Bound, Encoded, Frames, HEARTBEAT_KEY, HEARTBEAT_VALUE, JsonParts, LogicalMessage, MESSAGE_KEY, MessageEncoder,
     TRANSACTION_KEY, TRANSACTION_VALUE, bound, heartbeat, message_value_schema,
 };
 use syncline_event::avro::encode::TransactionBlock;
@@ -13,7 +13,7 @@ use syncline_event::partition::partition_for_key;
 use syncline_runtime::kafka::Admin;
 
 use crate::clock;
-use crate::config::Heartbeat;
+use crate::config::{Format, Heartbeat};
 use crate::context::Context;
 use crate::error::ProducerError;
 use crate::publish::{MAX_RECORD_BYTES, Record, Topic};
@@ -33,6 +33,7 @@ pub(crate) const MESSAGES: usize = usize::MAX;
 struct SideTopic {
     topic: Topic,
     frames: Frames,
+    json: Option<JsonParts>,
 }
 
 impl SideTopic {
@@ -44,13 +45,22 @@ impl SideTopic {
         let admin = Admin::connect(kafka).await?;
         let topic = admin.ensure_topic(name, partitions, kafka.replication_factor, &settings).await?;
         let [key, value] = schemas;
+        let partitions = u32::try_from(topic.info.partitions).unwrap_or(1);
+        let topic = Topic::new(name.to_owned(), partitions);
+        if context.config.events.format == Format::Json {
+            let json = Some(JsonParts::new(key, value));
+            return Ok(Self { topic, frames: Frames::new(0, 0), json });
+        }
         let key = context.registry.register(&format!("{name}-key"), key).await?;
         let value = context.registry.register(&format!("{name}-value"), value).await?;
-        let partitions = u32::try_from(topic.info.partitions).unwrap_or(1);
-        Ok(Self { topic: Topic::new(name.to_owned(), partitions), frames: Frames::new(key, value) })
+        Ok(Self { topic, frames: Frames::new(key, value), json: None })
     }
 
-    async fn send(&mut self, context: &Context, record: &Encoded) -> Result<(), ProducerError> {
+    async fn send(&mut self, context: &Context, record: Encoded) -> Result<(), ProducerError> {
+        let record = match &self.json {
+            Some(json) => json.of(record),
+            None => record,
+        };
         let partition = partition_for_key(&record.key, self.topic.partitions());
         let (key, value) = (Some(&record.key[..]), Some(&record.value[..]));
         context.publisher.send(&mut self.topic, Record { partition, key, value, headers: OwnedHeaders::new() }).await?;
@@ -112,7 +122,7 @@ impl Beside {
         }
         let Some((topic, encoder)) = &mut self.messages else { return Ok(()) };
         let record = encoder.encode(message);
-        topic.send(context, &record).await
+        topic.send(context, record).await
     }
 
     /// Publishes a bound of a transaction, where that is asked for.
@@ -123,7 +133,7 @@ impl Beside {
     pub(crate) async fn bound(&mut self, context: &Context, of: &Bound<'_>) -> Result<(), ProducerError> {
         let Some(topic) = &mut self.transactions else { return Ok(()) };
         let record = bound(topic.frames, of);
-        topic.send(context, &record).await
+        topic.send(context, record).await
     }
 
     /// Publishes a heartbeat where one is due, behind `heartbeat.action.query`.
@@ -143,7 +153,7 @@ impl Beside {
             act(context, action).await;
         }
         let record = heartbeat(topic.frames, &config.topic_prefix, clock::now_ns().div_euclid(1_000_000));
-        topic.send(context, &record).await
+        topic.send(context, record).await
     }
 }
 

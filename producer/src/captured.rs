@@ -13,7 +13,7 @@ use syncline_runtime::registry::Registry;
 
 use crate::adopted::Tails;
 use crate::checkpoint::TopicCheckpoint;
-use crate::columns::ColumnSettings;
+use crate::config::{EventSettings, Format};
 use crate::error::ProducerError;
 use crate::publish::{Publisher, Record, Topic};
 use crate::stats::{Stats, TableStats};
@@ -128,12 +128,12 @@ impl CapturedTable {
         definition: Arc<TableDefinition>,
         registry: &Registry,
         connector: &ConnectorInfo,
-        columns: &ColumnSettings,
+        events: &EventSettings,
         topic: (Topic, String),
         first_key_schema: Option<u32>,
         stats: &Stats,
     ) -> Result<Self, ProducerError> {
-        let (encoder, key_schema_id) = Self::compile(&definition, registry, connector, columns).await?;
+        let (encoder, key_schema_id) = Self::compile(&definition, registry, connector, events).await?;
         let table_stats = stats.table(&definition.qualified_name());
         Ok(Self {
             definition,
@@ -159,9 +159,9 @@ impl CapturedTable {
         definition: Arc<TableDefinition>,
         registry: &Registry,
         connector: &ConnectorInfo,
-        columns: &ColumnSettings,
+        events: &EventSettings,
     ) -> Result<(), ProducerError> {
-        self.encoder = Self::compile(&definition, registry, connector, columns).await?.0;
+        self.encoder = Self::compile(&definition, registry, connector, events).await?.0;
         self.definition = definition;
         Ok(())
     }
@@ -170,13 +170,19 @@ impl CapturedTable {
         definition: &Arc<TableDefinition>,
         registry: &Registry,
         connector: &ConnectorInfo,
-        columns: &ColumnSettings,
+        events: &EventSettings,
     ) -> Result<(Arc<TableEncoder>, u32), ProducerError> {
-        let key_id = registry.register(&format!("{}-key", definition.topic), &key_schema(definition)).await?;
-        let value_id = registry.register(&format!("{}-value", definition.topic), &envelope_schema(definition)).await?;
+        let (key_id, value_id) = match events.format {
+            Format::Avro => (
+                registry.register(&format!("{}-key", definition.topic), &key_schema(definition)).await?,
+                registry.register(&format!("{}-value", definition.topic), &envelope_schema(definition)).await?,
+            ),
+            Format::Json => (0, 0),
+        };
         let encoder = TableEncoder::new(Arc::clone(definition), connector, key_id, value_id)
             .map_err(|error| ProducerError::Encode { table: definition.qualified_name(), reason: error.to_string() })?
-            .with_masks(&columns.masks(definition));
+            .with_masks(&events.columns.masks(definition));
+        let encoder = if events.format == Format::Json { encoder.as_json() } else { encoder };
         Ok((Arc::new(encoder), key_id))
     }
 

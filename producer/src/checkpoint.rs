@@ -71,6 +71,8 @@ pub enum Stage {
     Snapshot,
     /// The log is followed.
     Stream,
+    /// All rows were read, and nothing was to follow (`snapshot.mode: initial_only`).
+    Done,
 }
 
 /// One captured topic.

@@ -74,6 +74,18 @@ pub struct EventSettings {
     pub messages: MessageFilter,
     /// `extended.headers.enabled`.
     pub context_headers: bool,
+    /// `cdc_config.output_format.type`.
+    pub format: Format,
+}
+
+/// The form of keys and values in Kafka.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// Confluent's wire format, schemas in the registry.
+    #[default]
+    Avro,
+    /// What Connect's `JsonConverter` writes without schemas.
+    Json,
 }
 
 /// `message.prefix.include.list` and `message.prefix.exclude.list`.
@@ -108,6 +120,7 @@ impl Default for EventSettings {
             transaction_topic: None,
             messages: MessageFilter::default(),
             context_headers: false,
+            format: Format::default(),
         }
     }
 }
@@ -141,6 +154,8 @@ pub enum SnapshotMode {
     Initial,
     /// Stream from now on.
     NoData,
+    /// Read all rows, and end.
+    InitialOnly,
     /// As `Initial`, and again where the log that has to be followed is lost.
     WhenNeeded,
 }
@@ -150,7 +165,7 @@ impl SnapshotMode {
     #[must_use]
     pub fn reads_rows(self) -> bool {
         match self {
-            Self::Initial | Self::WhenNeeded => true,
+            Self::Initial | Self::InitialOnly | Self::WhenNeeded => true,
             Self::NoData => false,
         }
     }

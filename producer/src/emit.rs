@@ -274,6 +274,9 @@ async fn send(
 /// The key's partition, as if it had the topic's first key schema id: the id is part of the key's bytes, and a row
 /// must not move to another partition because its key's schema was registered anew.
 pub fn partition(key: &mut [u8], table: &CapturedTable) -> u32 {
+    if table.encoder.is_json() {
+        return partition_for_key(key, table.topic.partitions());
+    }
     let id: [u8; 4] = key[1..5].try_into().expect("an encoded key begins with a byte and its schema id");
     let first = table.first_key_schema.to_be_bytes();
     if id == first {

@@ -19,7 +19,7 @@ use crate::beside::Beside;
 use crate::captured::{CapturedTable, ContextHeaders, Definitions, definitions_topic_name};
 use crate::checkpoint::{self, Checkpoint, Found, Stage, TopicCheckpoint};
 use crate::clock;
-use crate::config::{ProducerConfig, SnapshotMode};
+use crate::config::{Format, ProducerConfig, SnapshotMode};
 use crate::context::{Context, DEBEZIUM_VERSION};
 use crate::error::ProducerError;
 use crate::incremental::run::{Incremental, captured};
@@ -32,7 +32,7 @@ use crate::snapshot::Snapshot;
 use crate::sources::postgres::preflight::{Ready, preflight};
 use crate::sources::postgres::publication::PublicationPlan;
 use crate::sources::postgres::slot::{self, Slot};
-use crate::sources::postgres::transport::ReplicationSession;
+use crate::sources::postgres::transport::{ReplicationSession, SlotKind};
 use crate::start::{SlotFacts, Start, SystemIdentity, decide, reads_rows};
 use crate::stats::Stats;
 use crate::stream::Stream;
@@ -51,17 +51,27 @@ pub(crate) struct Life {
     pub(crate) goal: u64,
 }
 
-/// Begins a life: nothing is changed before everything has been looked at.
+/// Begins a life: nothing is changed before everything has been looked at. `None` where all there was to do is done.
 ///
 /// # Errors
 ///
 /// Whatever is missing or does not fit.
-pub(crate) async fn begin(config: &Arc<ProducerConfig>, stats: &Arc<Stats>) -> Result<Life, ProducerError> {
+pub(crate) async fn begin(config: &Arc<ProducerConfig>, stats: &Arc<Stats>) -> Result<Option<Life>, ProducerError> {
     let mut control = syncline_catalog::connect::connect(&config.source, "syncline-control").await?;
     let ready = preflight(&mut control, config).await?;
     lock(&mut control, &config.slot, ready.slot.as_ref()).await?;
     // The lock is held: nobody else moves the place while it is read.
     let Outlook { admin, registry, found, system, start } = look(config, &ready).await?;
+    if start == Start::Done {
+        tracing::info!("all rows were read before, and snapshot.mode is initial_only: nothing is left to do");
+        if ready.slot.is_some() {
+            tracing::warn!(
+                slot = config.slot,
+                "the slot holds the log for nobody: drop it with pg_drop_replication_slot"
+            );
+        }
+        return Ok(None);
+    }
     let known = resumed(&start, &found);
     if let Start::Snapshot { lost: Some(what), .. } = &start {
         tracing::warn!(
@@ -96,12 +106,17 @@ pub(crate) async fn begin(config: &Arc<ProducerConfig>, stats: &Arc<Stats>) -> R
             let copies = reads_rows(&start, config.snapshot_mode);
             beginning.first(&mut context, &mut place, (tables, &used), (*epoch, copies), ready.slot.is_some()).await?
         }
+        Start::Done => return Ok(None),
     };
+    if config.snapshot_mode == SnapshotMode::InitialOnly {
+        tracing::info!("all rows are read; snapshot.mode is initial_only, so the log is not followed");
+        return Ok(None);
+    }
     state.opened();
     let incremental = Incremental::new(config, state, place.checkpoint().term, signals);
     let beside = Beside::open(&context).await?;
     let stream = Stream::new(epoch, tables, incremental, config.signals.table.as_deref(), beside);
-    Ok(Life { context, session, place, stream, goal })
+    Ok(Some(Life { context, session, place, stream, goal }))
 }
 
 /// What a start finds beside a source that is ready.
@@ -128,6 +143,7 @@ pub(crate) async fn look(config: &ProducerConfig, ready: &Ready) -> Result<Outlo
     let facts = ready.slot.as_ref().map(|slot| SlotFacts { confirmed_lsn: slot.confirmed_lsn, lost: slot.lost });
     let start = decide(&config.slot, facts.as_ref(), found.latest.as_ref(), &system, config.snapshot_mode)?;
     match resumed(&start, &found) {
+        _ if config.events.format == Format::Json => {}
         Some(checkpoint) => {
             for (name, last) in checkpoint.topics.iter().filter(|(name, _)| ready.tables.contains_key(*name)) {
                 same_topic(&admin, name, last).await?;
@@ -311,7 +327,7 @@ impl Beginning<'_> {
                 definition,
                 &context.registry,
                 &context.connector,
-                &config.events.columns,
+                &config.events,
                 topic,
                 first_key_schema,
                 &context.stats,
@@ -414,6 +430,7 @@ impl Beginning<'_> {
         let (epoch, lsn, stage) = match start {
             Start::Resume { epoch, lsn, .. } => (*epoch, *lsn, Stage::Stream),
             Start::First { epoch } | Start::Snapshot { epoch, .. } => (*epoch, 0, Stage::Snapshot),
+            Start::Done => (0, 0, Stage::Done),
         };
         let checkpoint = Checkpoint {
             version: checkpoint::VERSION,
@@ -482,7 +499,10 @@ impl Beginning<'_> {
                 .map_err(|error| ProducerError::source(&format!("slot {} cannot be dropped", config.slot), error))?;
         }
         let mut session = ReplicationSession::open(&config.source, &config.slot, &config.publication, 0).await?;
-        let created = session.create_slot(copies, config.failover).await?;
+        let only = config.snapshot_mode == SnapshotMode::InitialOnly;
+        // Nobody will follow the log: the slot ends with the session.
+        let keep = if only { SlotKind::Temporary } else { SlotKind::Kept { failover: config.failover } };
+        let created = session.create_slot(copies, keep).await?;
         open_epoch(context, &mut tables, epoch, kind).await?;
         if let (true, Some(name)) = (copies, &created.snapshot_name) {
             context.stats.snapshot_running.store(true, Ordering::Relaxed);
@@ -501,11 +521,13 @@ impl Beginning<'_> {
         context.publisher.drained().await?;
         place
             .write_now(&context.publisher, |checkpoint| {
-                checkpoint.stage = Stage::Stream;
+                checkpoint.stage = if only { Stage::Done } else { Stage::Stream };
                 checkpoint.lsn = created.consistent_point;
             })
             .await?;
-        session.start().await?;
+        if !only {
+            session.start().await?;
+        }
         context.stats.confirmed_lsn.store(created.consistent_point, Ordering::Relaxed);
         Ok((epoch, session, tables))
     }

@@ -86,7 +86,10 @@ async fn live(
     has_lived: &mut bool,
 ) -> Result<(), ProducerError> {
     let life = tokio::select! {
-        life = Box::pin(begin(config, &options.stats)) => life?,
+        life = Box::pin(begin(config, &options.stats)) => match life? {
+            Some(life) => life,
+            None => return Ok(()),
+        },
         // Whatever was begun starts over: a snapshot is resumed by no one.
         () = shutdown.wait() => return Ok(()),
     };

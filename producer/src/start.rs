@@ -54,6 +54,8 @@ pub enum Start {
         /// Whether the epoch opens now, since the source was promoted to another timeline.
         new_epoch: bool,
     },
+    /// All rows were read, and the log is not to be followed.
+    Done,
 }
 
 /// Compares what is there.
@@ -86,8 +88,13 @@ pub fn decide(
             checkpoint.system_id, system.system_id
         )));
     }
-    if checkpoint.stage == Stage::Snapshot {
+    // Between a snapshot without a slot and another mode nothing was captured.
+    let is_behind = checkpoint.stage == Stage::Done && mode != SnapshotMode::InitialOnly;
+    if checkpoint.stage == Stage::Snapshot || is_behind {
         return Ok(Start::Snapshot { epoch: checkpoint.epoch + 1, lost: None });
+    }
+    if mode == SnapshotMode::InitialOnly {
+        return Ok(Start::Done);
     }
     match go_on(slot, checkpoint, system) {
         Ok(start) => Ok(start),
@@ -131,7 +138,7 @@ fn go_on(slot: Option<&SlotFacts>, checkpoint: &Checkpoint, system: &SystemIdent
 pub fn reads_rows(start: &Start, mode: SnapshotMode) -> bool {
     match start {
         Start::First { .. } | Start::Snapshot { .. } => mode.reads_rows(),
-        Start::Resume { .. } => false,
+        Start::Resume { .. } | Start::Done => false,
     }
 }
 
@@ -182,6 +189,19 @@ mod tests {
             let start = decide("s", found.as_ref(), Some(&checkpoint(Stage::Snapshot, 0)), &system(), Initial).unwrap();
             assert_eq!(start, Start::Snapshot { epoch: 3, lost: None });
         }
+    }
+
+    #[test]
+    fn rows_that_were_to_be_read_once_are_not_read_again_until_more_is_asked_for() {
+        let only = SnapshotMode::InitialOnly;
+        assert_eq!(decide("s", None, None, &system(), only).unwrap(), Start::First { epoch: 1 });
+        let interrupted = decide("s", None, Some(&checkpoint(Stage::Snapshot, 0)), &system(), only).unwrap();
+        assert_eq!(interrupted, Start::Snapshot { epoch: 3, lost: None });
+        for stage in [Stage::Done, Stage::Stream] {
+            assert_eq!(decide("s", None, Some(&checkpoint(stage, 100)), &system(), only).unwrap(), Start::Done);
+        }
+        let start = decide("s", None, Some(&checkpoint(Stage::Done, 100)), &system(), Initial).unwrap();
+        assert_eq!(start, Start::Snapshot { epoch: 3, lost: None });
     }
 
     #[test]

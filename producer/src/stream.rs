@@ -531,7 +531,7 @@ async fn redefine(
     }
     let other_key = key_names(&definition) != key_names(&table.definition);
     let definition = context.definitions.adopt(&context.publisher, definition).await?;
-    table.redefine(definition, &context.registry, &context.connector, &context.config.events.columns).await?;
+    table.redefine(definition, &context.registry, &context.connector, &context.config.events).await?;
     incremental.redefined(table.topic.name(), other_key);
     Ok(())
 }

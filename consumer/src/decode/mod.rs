@@ -291,19 +291,27 @@ impl Decoders {
         self.inline.take_apart(record.value, named, &mut self.topics[topic].value_hint)
     }
 
+    /// A value; JSON data alone with the schema that their definition comes to.
+    fn described<'a>(&mut self, topic: usize, definition: u32, record: &Record<'a>) -> Result<Wire<'a>, String> {
+        let wire = self.value_of(topic, record)?;
+        let Wire::Bare { payload } = wire else { return Ok(wire) };
+        let Some(table) = self.topics[topic].definitions.get(&definition).cloned() else { return Ok(wire) };
+        self.topics[topic].bare(definition, &table, payload, &mut self.inline)
+    }
+
     /// A record that our producer did not write.
     fn foreign_shape(&mut self, topic: usize, record: &Record<'_>) -> Asked<Shape> {
         let value = self.value_of(topic, record).map_err(Obstacle::Bad)?;
         let value_schema = match value {
             Wire::Null => return self.tombstone_shape(topic, record),
-            Wire::Bare => return Err(bad(BARE)),
+            Wire::Bare { .. } => return Err(bad(BARE)),
             Wire::Avro { schema, .. } | Wire::Json { schema, .. } => schema,
         };
         let key = match &self.settings.key {
             KeyColumns::Named(_) => None,
             KeyColumns::OfKey => match self.key_of(topic, record).map_err(Obstacle::Bad)? {
                 Wire::Null => return self.keyless_shape(topic, &value, value_schema),
-                Wire::Bare => return Err(bad(BARE)),
+                Wire::Bare { .. } => return Err(bad(BARE)),
                 Wire::Avro { schema, .. } | Wire::Json { schema, .. } => Some(schema),
             },
         };
@@ -345,7 +353,7 @@ impl Decoders {
         }
         let schema = match self.key_of(topic, record).map_err(Obstacle::Bad)? {
             Wire::Null => return Ok(Shape::Nothing),
-            Wire::Bare => return Err(bad(BARE)),
+            Wire::Bare { .. } => return Err(bad(BARE)),
             Wire::Avro { schema, .. } | Wire::Json { schema, .. } => schema,
         };
         let is_mapped = self.is_mapped(topic);
@@ -431,7 +439,13 @@ impl Decode for Decoders {
         match self.value_of(topic, record).map_err(Obstacle::Bad)? {
             // Ours always follow the delete that they repeat.
             Wire::Null => Ok(Shape::Nothing),
-            Wire::Bare => Err(bad(BARE)),
+            Wire::Bare { payload } => {
+                let table = self.known(topic, header.definition)?;
+                let schema = self.topics[topic].bare(header.definition, &table, payload, &mut self.inline);
+                let schema = schema.map_err(Obstacle::Bad)?.schema().expect("it was made with a schema");
+                self.envelope_decoder(topic, schema, header.definition)?;
+                Ok(Shape::Row { definition: header.definition })
+            }
             Wire::Avro { schema, .. } | Wire::Json { schema, .. } => {
                 self.envelope_decoder(topic, schema, header.definition)?;
                 Ok(Shape::Row { definition: header.definition })
@@ -461,7 +475,7 @@ impl Decode for Decoders {
         header: Option<&Header>,
         tables: &mut [TableDraft],
     ) -> Result<(), String> {
-        let wire = self.value_of(topic, record)?;
+        let wire = self.described(topic, definition, record)?;
         if wire == Wire::Null {
             return self.decode_tombstone(topic, definition, record, tables);
         }
@@ -495,7 +509,7 @@ impl Decode for Decoders {
     }
 
     fn key_text(&mut self, topic: usize, definition: u32, record: &Record<'_>) -> Option<String> {
-        let wire = self.value_of(topic, record).ok()?;
+        let wire = self.described(topic, definition, record).ok()?;
         let topic = &self.topics[topic];
         let table = topic.definitions.get(&definition)?;
         let decoder = topic.envelopes.get(&(wire.schema()?, definition))?;

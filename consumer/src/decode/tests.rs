@@ -306,6 +306,6 @@ fn what_can_never_be_had_stops_the_record_until_tried_again() {
     assert_eq!(decoders.shape(0, &changed, Some(&header)), Err(Obstacle::Bad("gone".into())));
     decoders.retry();
     assert_eq!(decoders.shape(0, &changed, Some(&header)), Err(Obstacle::Needs(need)));
-    let broken = record(&key, Some(b"{}"));
+    let broken = record(&key, Some(b"{"));
     assert!(matches!(decoders.shape(0, &broken, Some(&header)), Err(Obstacle::Bad(_))));
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use syncline_event::avro::decode::{EnvelopeDecoder, KeyDecoder};
 use syncline_event::avro::frame::SchemaId;
+use syncline_event::avro::schema::envelope_schema;
 use syncline_event::table::TableDefinition;
 use syncline_transforms::mapping::Route;
 
-use super::wire::SchemaRef;
+use super::wire::{Inline, SchemaRef, Wire};
 use crate::targets::TablePlan;
 
 /// The schemas of a record without our header: its key's, where that counts, and its value's.
@@ -42,6 +43,8 @@ pub(super) struct Topic {
     pub(super) key_hint: Option<u32>,
     pub(super) value_hint: Option<u32>,
     pub(super) source_time_us: i64,
+    /// The schemas of JSON data that come without one, by definition number: indexes among those of JSON records.
+    pub(super) bare: FxHashMap<u32, u32>,
 }
 
 #[derive(Clone)]
@@ -56,6 +59,25 @@ pub(super) struct Current {
 pub(super) const INFERRED: u32 = 1 << 31;
 
 impl Topic {
+    /// JSON data alone, with the schema that their definition comes to.
+    pub(super) fn bare<'a>(
+        &mut self,
+        number: u32,
+        table: &TableDefinition,
+        payload: &'a [u8],
+        inline: &mut Inline,
+    ) -> Result<Wire<'a>, String> {
+        let index = match self.bare.get(&number) {
+            Some(index) => *index,
+            None => {
+                let index = inline.add(&envelope_schema(table))?;
+                self.bare.insert(number, index);
+                index
+            }
+        };
+        Ok(Wire::Json { schema: SchemaRef::Inline(index), payload })
+    }
+
     /// Keeps a definition that no producer numbered, under the number it has or gets.
     pub(super) fn keep(&mut self, mut definition: TableDefinition) -> u32 {
         let ours = || self.definitions.values().filter(|known| known.number >= INFERRED);

@@ -28,7 +28,7 @@ pub(super) enum Wire<'a> {
     /// JSON data with their schema.
     Json { schema: SchemaRef, payload: &'a [u8] },
     /// JSON data alone.
-    Bare,
+    Bare { payload: &'a [u8] },
 }
 
 impl Wire<'_> {
@@ -36,7 +36,7 @@ impl Wire<'_> {
     pub(super) fn schema(&self) -> Option<SchemaRef> {
         match self {
             Self::Avro { schema, .. } | Self::Json { schema, .. } => Some(*schema),
-            Self::Null | Self::Bare => None,
+            Self::Null | Self::Bare { .. } => None,
         }
     }
 }
@@ -71,7 +71,7 @@ impl Inline {
         let known = hint.and_then(|hint| self.known.get(hint as usize));
         let frame = json::split(bytes, known.map(|known| &*known.text)).map_err(|error| error.to_string())?;
         let Some(text) = frame.schema else {
-            return Ok(if frame.is_null() { Wire::Null } else { Wire::Bare });
+            return Ok(if frame.is_null() { Wire::Null } else { Wire::Bare { payload: frame.payload } });
         };
         if frame.is_null() {
             return Ok(Wire::Null);
@@ -89,11 +89,23 @@ impl Inline {
             return Ok(*index);
         }
         let avro: Arc<str> = to_avro(text)?.into();
+        self.keep(text, avro)
+    }
+
+    fn keep(&mut self, text: &[u8], avro: Arc<str>) -> Result<u32, String> {
         let transcoder = Arc::new(Transcoder::compile(&avro)?);
         let index = u32::try_from(self.known.len()).map_err(|_| "too many schemas".to_owned())?;
         self.known.push(InlineSchema { text: text.into(), avro, transcoder });
         self.by_text.insert(text.into(), index);
         Ok(index)
+    }
+
+    /// The index of an Avro schema of JSON data that come without one.
+    pub(super) fn add(&mut self, avro: &str) -> Result<u32, String> {
+        match self.by_text.get(avro.as_bytes()) {
+            Some(index) => Ok(*index),
+            None => self.keep(avro.as_bytes(), avro.into()),
+        }
     }
 
     /// The Avro form of a schema that was met.
@@ -110,7 +122,7 @@ impl Inline {
                 transcoder.transcode(payload, scratch).map_err(|error| error.to_string())?;
                 Ok(scratch)
             }
-            Wire::Json { .. } | Wire::Null | Wire::Bare => Err("the record has no data with a schema".into()),
+            Wire::Json { .. } | Wire::Null | Wire::Bare { .. } => Err("the record has no data with a schema".into()),
         }
     }
 }

@@ -41,10 +41,26 @@ pub struct Registry {
     inner: Arc<Inner>,
 }
 
+fn client(settings: &RegistrySettings) -> Result<SrSettings, RegistryError> {
+    let mut urls = settings.urls.iter().map(|url| url.trim().trim_end_matches('/').to_owned());
+    let none = || RegistryError::Address { url: String::new(), reason: "it is empty".to_owned() };
+    let mut builder = SrSettings::new_builder(urls.next().ok_or_else(none)?);
+    for url in urls {
+        builder.add_url(url);
+    }
+    if let Some(username) = &settings.username {
+        builder.set_basic_authorization(username, settings.password.as_ref().map(|secret| secret.expose()));
+    }
+    builder.set_timeout(REQUEST_TIME);
+    let http = reqwest::Client::builder().connect_timeout(CONNECT_TIME);
+    builder.build_with(http).map_err(|error| RegistryError::Client { reason: error.error })
+}
+
 struct Inner {
     /// For messages; without passwords.
     address: String,
-    client: SrSettings,
+    /// None where the settings name no address.
+    client: Option<SrSettings>,
     /// Subject -> schema text -> id. Keyed by the text as given: parsed forms lose attributes that matter.
     registered: Mutex<HashMap<String, HashMap<Arc<str>, u32>>>,
     /// An id never changes its schema.
@@ -55,24 +71,17 @@ struct Inner {
 }
 
 impl Registry {
-    /// Prepares a client; talks to nobody yet.
+    /// Prepares a client; talks to nobody yet. Without an address in the settings there is no registry, and whoever
+    /// needs it is told.
     ///
     /// # Errors
     ///
     /// [`RegistryError::Address`] if an address is not one.
     pub fn connect(settings: &RegistrySettings) -> Result<Self, RegistryError> {
-        let mut urls = settings.urls.iter().map(|url| url.trim().trim_end_matches('/').to_owned());
-        let none = || RegistryError::Address { url: String::new(), reason: "it is empty".to_owned() };
-        let mut builder = SrSettings::new_builder(urls.next().ok_or_else(none)?);
-        for url in urls {
-            builder.add_url(url);
-        }
-        if let Some(username) = &settings.username {
-            builder.set_basic_authorization(username, settings.password.as_ref().map(|secret| secret.expose()));
-        }
-        builder.set_timeout(REQUEST_TIME);
-        let http = reqwest::Client::builder().connect_timeout(CONNECT_TIME);
-        let client = builder.build_with(http).map_err(|error| RegistryError::Client { reason: error.error })?;
+        let client = match settings.urls.is_empty() {
+            true => None,
+            false => Some(client(settings)?),
+        };
         let address = settings.urls.iter().map(|url| error::printable(url)).collect::<Result<Vec<_>, _>>()?.join(", ");
         let (registered, schemas, by_global_id) = (Mutex::default(), Mutex::default(), Mutex::default());
         let apicurio = Apicurio::new(settings)?;
@@ -90,7 +99,8 @@ impl Registry {
     }
 
     async fn subjects(&self) -> Result<BTreeSet<String>, RegistryError> {
-        let list = || get_all_subjects(&self.inner.client);
+        let Some(client) = &self.inner.client else { return Ok(BTreeSet::new()) };
+        let list = || get_all_subjects(client);
         // A registry that has just started may leave a request without an answer; the next one gets it.
         let answer = match tokio::time::timeout(CONNECT_TIME, list()).await {
             Ok(answer) => answer,
@@ -114,12 +124,12 @@ impl Registry {
         let what = || format!("a schema under subject {subject}");
         let body = serde_json::json!({"schema": schema, "schemaType": "AVRO"}).to_string();
         // What is registered already is not judged again.
-        match perform_sr_call(&self.inner.client, SrCall::PostForVersion(subject, &body)).await {
+        match perform_sr_call(self.inner.client()?, SrCall::PostForVersion(subject, &body)).await {
             Ok(_) => return Ok(()),
             Err(error) => self.inner.unless_unknown(&error, "look up", what())?,
         }
         let supplied = SuppliedSchema::new(None, SchemaType::Avro, schema.to_owned());
-        match is_compatible_schema(&self.inner.client, subject.to_owned(), supplied).await {
+        match is_compatible_schema(self.inner.client()?, subject.to_owned(), supplied).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(RegistryError::Incompatible {
                 address: self.inner.address.clone(),
@@ -141,7 +151,7 @@ impl Registry {
             return Ok(*id);
         }
         let supplied = SuppliedSchema::new(None, SchemaType::Avro, schema.to_owned());
-        let answer = post_schema(&self.inner.client, subject.to_owned(), supplied).await;
+        let answer = post_schema(self.inner.client()?, subject.to_owned(), supplied).await;
         let id = answer
             .map_err(|error| self.inner.failed(&error, "register", format!("a schema under subject {subject}")))?
             .id;
@@ -170,7 +180,7 @@ impl Registry {
     /// [`RegistryError`], naming the subject.
     pub async fn newest(&self, subject: &str) -> Result<Option<u32>, RegistryError> {
         let strategy = SubjectNameStrategy::RecordNameStrategy(subject.to_owned());
-        match get_schema_by_subject(&self.inner.client, &strategy).await {
+        match get_schema_by_subject(self.inner.client()?, &strategy).await {
             Ok(found) => Ok(Some(found.id)),
             Err(error) => {
                 let what = format!("the newest schema under subject {subject}");
@@ -190,7 +200,7 @@ impl Registry {
             return Ok(Arc::clone(text));
         }
         let what = || format!("schema {id}");
-        let answer = get_schema_by_id(id, &self.inner.client).await;
+        let answer = get_schema_by_id(id, self.inner.client()?).await;
         let found = answer.map_err(|error| self.inner.failed(&error, "read", what()))?;
         if found.schema_type != SchemaType::Avro {
             let kind = format!("{:?}", found.schema_type);
@@ -264,6 +274,10 @@ where
 }
 
 impl Inner {
+    fn client(&self) -> Result<&SrSettings, RegistryError> {
+        self.client.as_ref().ok_or(RegistryError::None)
+    }
+
     fn registered(&self) -> MutexGuard<'_, HashMap<String, HashMap<Arc<str>, u32>>> {
         self.registered.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -304,7 +318,7 @@ impl Inner {
             if found.contains_key(&reference.name) {
                 continue;
             }
-            let answer = get_referenced_schema(&self.client, &reference).await;
+            let answer = get_referenced_schema(self.client()?, &reference).await;
             let what =
                 || format!("version {} of subject {}, which schema {id} needs", reference.version, reference.subject);
             let schema = answer.map_err(|error| self.failed(&error, "read", what()))?;

@@ -70,7 +70,8 @@ impl Check {
         let consumer_group = raw.kafka.consumer_group.clone().unwrap_or_else(|| topic_prefix_from(&raw.name));
         let mappings = Arc::new(self.mappings(raw.table_mappings));
         let kafka = self.kafka(raw.kafka);
-        let registry = self.registry(raw.schema_registry);
+        let is_needed = raw.source.is_some() && raw.cdc_config.output_format.kind == RawFormatKind::Avro;
+        let registry = self.registry(raw.schema_registry, is_needed);
         let producer = match raw.source {
             Some(_) if self.sides == Sides::Consumer => None,
             Some(source) => {
@@ -90,6 +91,7 @@ impl Check {
                     checkpoint_interval: raw.sync_settings.checkpoint_interval,
                     snapshot_mode: match raw.cdc_config.properties.snapshot_mode {
                         RawSnapshotMode::Initial => SnapshotMode::Initial,
+                        RawSnapshotMode::InitialOnly => SnapshotMode::InitialOnly,
                         RawSnapshotMode::NoData => SnapshotMode::NoData,
                         RawSnapshotMode::WhenNeeded => SnapshotMode::WhenNeeded,
                     },
@@ -203,10 +205,13 @@ impl Check {
         settings
     }
 
-    fn registry(&mut self, raw: RawRegistry) -> RegistrySettings {
+    fn registry(&mut self, raw: RawRegistry, is_needed: bool) -> RegistrySettings {
         let urls = split_all(&raw.url);
-        if urls.is_empty() {
-            self.refuse("schema_registry.url", "names no address");
+        if urls.is_empty() && is_needed {
+            self.refuse(
+                "schema_registry.url",
+                "is required: write the registry's address, for example http://localhost:8081/apis/ccompat/v7",
+            );
         }
         for url in &urls {
             match Url::parse(url) {
@@ -285,7 +290,6 @@ impl Check {
 
     fn capture(&mut self, name: &str, raw: &RawCdc) -> Capture {
         let RawMethod::LogicalReplication = raw.method;
-        let RawFormatKind::Avro = raw.output_format.kind;
         let slot = match raw.postgresql.slot.clone() {
             Some(slot) => self.name("cdc_config.postgresql.slot", slot, slot_fault),
             None => slot_from(name),

@@ -26,9 +26,10 @@ const fn later(key: &'static str) -> Field {
 pub(super) const PROPERTIES: &[Field] = &[
     fixed(
         "snapshot.mode",
-        &["initial", "no_data", "when_needed"],
-        &["always", "initial_only", "never", "configuration_based", "custom", "schema_only", "recovery"],
-        "`initial`: on the first start read all rows, then stream. `no_data`: stream from the first start on. \
+        &["initial", "initial_only", "no_data", "when_needed"],
+        &["always", "never", "configuration_based", "custom", "schema_only", "recovery"],
+        "`initial`: on the first start read all rows, then stream. `initial_only`: read all rows once and end; no slot stays \
+         behind. `no_data`: stream from the first start on. \
          `when_needed`: as `initial`, and where the log that has to be followed is lost, read all rows again by itself, behind a \
          marker that drops ghost rows.",
     ),

@@ -5,11 +5,11 @@ use std::time::Duration;
 use syncline_event::handling::Handling;
 use syncline_event::mask::{HashAlgorithm, HashVersion, Mask};
 use syncline_producer::columns::{ColumnSettings, KeyRule, MaskRule, Patterns};
-use syncline_producer::config::{EventSettings, Heartbeat, MessageFilter, SkippedOperations};
+use syncline_producer::config::{EventSettings, Format, Heartbeat, MessageFilter, SkippedOperations};
 
 use super::check::Check;
 use super::names::topic_prefix_fault;
-use super::raw::{RawCdc, RawProperties};
+use super::raw::{RawCdc, RawFormatKind, RawProperties};
 
 /// How Debezium writes a placeholder that is no text of its own.
 const HEX: &str = "hex:";
@@ -42,6 +42,10 @@ impl Check {
                 .then(|| self.side_topic("topic.transaction", topic_prefix, &properties.transaction_topic)),
             messages: self.messages(properties),
             context_headers: properties.context_headers,
+            format: match raw.output_format.kind {
+                RawFormatKind::Avro => Format::Avro,
+                RawFormatKind::Json => Format::Json,
+            },
         }
     }
 

@@ -14,7 +14,7 @@ const NAME: &str = "Name of the sync, and the default for topic prefix, consumer
 pub(crate) const FIELDS: &[Field] = &[
     Field::new("name", Kind::Text, Required, NAME),
     Field::new("kafka", Kind::Section(KAFKA), Required, "Kafka."),
-    Field::new("schema_registry", Kind::Section(REGISTRY), Required, "A registry that speaks Confluent's API."),
+    Field::new("schema_registry", Kind::Section(REGISTRY), Is(""), "A registry that speaks Confluent's API."),
     Field::new(
         "source",
         Kind::Section(DATABASE),
@@ -100,8 +100,8 @@ const REGISTRY: &[Field] = &[
     Field::new(
         "url",
         Kind::Texts,
-        Required,
-        "Base address of the registry, such as `http://localhost:8081/apis/ccompat/v7`; a list is tried in order.",
+        Is(""),
+        "Required unless what is read and written is JSON. Base address of the registry, such as `http://localhost:8081/apis/ccompat/v7`; a list is tried in order.",
     ),
     Field::new("username", Kind::Text, Absent("no authentication"), "For basic authentication."),
     Field::new("password", Kind::Secret, Absent("no authentication"), "For basic authentication."),
@@ -259,7 +259,8 @@ const TRACKING: &[Field] = &[
 
 const FORMAT: &[Field] = &[Field::new(
     "type",
-    Kind::Choice { works: &["avro"], later: &["json"] },
+    Kind::Choice { works: &["avro", "json"], later: &[] },
     Is("avro"),
-    "`avro`: Debezium's envelope in Confluent's wire format, schemas in the registry.",
+    "`avro`: Debezium's envelope in Confluent's wire format, schemas in the registry. `json`: the same envelope as Connect's \
+     `JsonConverter` writes it without schemas; slower and larger, and no registry is needed.",
 )];

@@ -194,10 +194,11 @@ pub(super) struct RawFormat {
     pub(super) kind: RawFormatKind,
 }
 
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum RawFormatKind {
     Avro,
+    Json,
 }
 
 /// Properties with a single value that works have been checked by then and are dropped.
@@ -273,6 +274,7 @@ pub(super) struct RawProperties {
 #[serde(rename_all = "snake_case")]
 pub(super) enum RawSnapshotMode {
     Initial,
+    InitialOnly,
     NoData,
     WhenNeeded,
 }

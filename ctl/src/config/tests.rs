@@ -3,7 +3,7 @@ use syncline_event::handling::{
     BinaryHandling, DecimalHandling, Handling, IntervalHandling, NameAdjustment, TimePrecision,
 };
 use syncline_event::mask::{HashAlgorithm, HashVersion, Mask};
-use syncline_producer::config::{SkippedOperations, SnapshotMode};
+use syncline_producer::config::{Format, SkippedOperations, SnapshotMode};
 use syncline_runtime::config::parse;
 use syncline_runtime::settings::SslMode;
 use syncline_transforms::mapping::Written;
@@ -165,6 +165,15 @@ fn one_side_is_enough() {
 }
 
 #[test]
+fn json_needs_no_registry() {
+    let text = SYNC.replace("schema_registry:\n  url: http://localhost:8081/apis/ccompat/v7/\n", "")
+        + "  output_format: {type: json}";
+    let producer = config(&text).unwrap().producer.unwrap();
+    assert_eq!(producer.events.format, Format::Json);
+    assert!(producer.registry.urls.is_empty());
+}
+
+#[test]
 fn each_refusal_names_the_key_and_the_remedy() {
     let edit = |from: &str, to: &str| SYNC.replacen(from, to, 1);
     for (text, expected) in [
@@ -199,11 +208,14 @@ fn each_refusal_names_the_key_and_the_remedy() {
             edit("${SOURCE_PASSWORD}", "${SOURCE_PASWORD}"),
             "sync.yaml:12: source.password: environment variable SOURCE_PASWORD is not set",
         ),
-        (format!("{SYNC}  output_format: {{type: json}}"), "`json` is not supported yet"),
+        (
+            edit("schema_registry:\n  url: http://localhost:8081/apis/ccompat/v7/\n", ""),
+            "schema_registry.url: is required",
+        ),
         (format!("{SYNC}  method: polling"), "`polling` is not supported yet"),
         (
-            format!("{SYNC}  properties: {{snapshot.mode: initial_only}}"),
-            "`initial_only` is not supported yet; supported: initial, no_data, when_needed",
+            format!("{SYNC}  properties: {{snapshot.mode: always}}"),
+            "`always` is not supported yet; supported: initial, initial_only, no_data, when_needed",
         ),
         (format!("{SYNC}  properties: {{lsn.flush.mode: a}}"), "lsn.flush.mode: is not supported yet"),
         (format!("{SYNC}  properties: {{slot.name: a}}"), "set `cdc_config.postgresql.slot` instead"),

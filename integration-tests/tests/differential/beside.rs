@@ -19,6 +19,7 @@ pub(crate) const OPTIONS: Options = Options {
         ("heartbeat.interval.ms", "300"),
     ],
     topics: &["message", "transaction"],
+    is_json: false,
     partitions: 1,
 };
 

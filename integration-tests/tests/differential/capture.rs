@@ -42,6 +42,8 @@ pub(crate) struct Options {
     pub(crate) properties: &'static [(&'static str, &'static str)],
     /// Topics beside the tables', without the prefix: `transaction`.
     pub(crate) topics: &'static [&'static str],
+    /// JSON without schemas in the place of Avro.
+    pub(crate) is_json: bool,
     /// Partitions of every topic; 0: as always.
     pub(crate) partitions: u32,
 }
@@ -50,6 +52,7 @@ pub(crate) struct Options {
 pub(crate) async fn capture(name: &str, cases: &'static [Case], options: Options) -> Result<(Sync, Vec<Pair>)> {
     let tables: Vec<&str> = cases.iter().flat_map(|case| case.tables).copied().chain([END]).collect();
     let mut sync = Sync::create(name, &tables).await?;
+    sync.options.is_json = options.is_json;
     if options.partitions > 0 {
         sync.options.partitions = options.partitions;
     }
@@ -212,6 +215,13 @@ fn configuration(sync: &Sync, tables: &[&str], options: Options) -> Result<Map<S
         "transforms.apart.replacement": format!("{name}.debezium.$1"),
     });
     let Value::Object(mut config) = config else { unreachable!("it is written as an object") };
+    if options.is_json {
+        for converter in ["key.converter", "value.converter"] {
+            config.remove(&format!("{converter}.schema.registry.url"));
+            config.insert(converter.to_owned(), "org.apache.kafka.connect.json.JsonConverter".into());
+            config.insert(format!("{converter}.schemas.enable"), false.into());
+        }
+    }
     for (name, value) in options.properties {
         config.insert((*name).to_owned(), (*value).into());
     }

@@ -98,7 +98,8 @@ fn fits(deviation: &Deviation, difference: &Difference) -> bool {
             .contains(&difference.path)
 }
 
-async fn compare(pair: &Pair, schemas: &mut Schemas) -> Result<Vec<Difference>> {
+/// Our records of a pair that Debezium has too.
+pub(crate) fn records_of(pair: &Pair) -> Result<Vec<&Record>> {
     let mut ours = Vec::new();
     for record in &pair.ours {
         if pair.case.is_none() {
@@ -112,9 +113,13 @@ async fn compare(pair: &Pair, schemas: &mut Schemas) -> Result<Vec<Difference>> 
             ours.push(record);
         }
     }
+    Ok(ours)
+}
+
+async fn compare(pair: &Pair, schemas: &mut Schemas) -> Result<Vec<Difference>> {
     let mut differences = Vec::new();
     let debezium = by_place(pair.debezium.iter());
-    let ours = by_place(ours.into_iter());
+    let ours = by_place(records_of(pair)?.into_iter());
     let places: BTreeSet<_> = debezium.keys().chain(ours.keys()).collect();
     for place in places {
         let (debezium, ours) = (debezium.get(place), ours.get(place));
@@ -136,7 +141,7 @@ async fn compare(pair: &Pair, schemas: &mut Schemas) -> Result<Vec<Difference>> 
 }
 
 /// Records in their order by partition; those without a key, which may stand in any, by themselves.
-fn by_place<'a>(records: impl Iterator<Item = &'a Record>) -> BTreeMap<Option<i32>, Vec<&'a Record>> {
+pub(crate) fn by_place<'a>(records: impl Iterator<Item = &'a Record>) -> BTreeMap<Option<i32>, Vec<&'a Record>> {
     let mut places: BTreeMap<Option<i32>, Vec<&Record>> = BTreeMap::new();
     for record in records {
         places.entry(record.key.is_some().then_some(record.partition)).or_default().push(record);

@@ -7,6 +7,7 @@ mod compare;
 mod datum;
 mod defaults;
 mod extensions;
+mod json;
 mod tables;
 mod types;
 
@@ -56,5 +57,13 @@ async fn messages_transactions_and_headers_are_debeziums() -> Result<()> {
     compare::check(&pairs).await?;
     compare::check_subjects(&pairs).await?;
     beside::check_heartbeats(&sync).await?;
+    sync.finish().await
+}
+
+#[tokio::test]
+async fn json_is_debeziums() -> Result<()> {
+    let options = Options { is_json: true, ..Options::default() };
+    let (sync, pairs) = capture("json", tables::AS_DEBEZIUM, options).await?;
+    json::check(&pairs)?;
     sync.finish().await
 }

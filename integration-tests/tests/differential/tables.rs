@@ -2,6 +2,9 @@
 
 use crate::case::{Case, Deviation};
 
+/// The first cases, none of which deviates.
+pub(crate) const AS_DEBEZIUM: &[Case] = CASES.split_at(3).0;
+
 pub(crate) const CASES: &[Case] = &[
     Case {
         name: "row changes",

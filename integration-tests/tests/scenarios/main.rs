@@ -7,6 +7,7 @@ mod crashes;
 mod gate;
 mod handling;
 mod incremental;
+mod json;
 mod keys;
 mod mappings;
 mod outages;

@@ -7,7 +7,7 @@ use syncline_integration_tests::generator::Generator;
 use syncline_integration_tests::shop;
 use syncline_integration_tests::sql::{execute, value};
 use syncline_integration_tests::stack;
-use syncline_integration_tests::sync::{Sync, wait_until};
+use syncline_integration_tests::sync::{PATIENCE, Sync, wait_until};
 
 use crate::gate;
 
@@ -82,6 +82,31 @@ async fn an_empty_table_is_created_in_the_target() -> Result<()> {
     let mut source = sync.source("CREATE TABLE t (id int PRIMARY KEY, v text)").await?;
     sync.catch_up().await?;
     execute(&mut source, "INSERT INTO t VALUES (1, 'a')").await?;
+    sync.catch_up().await?;
+    sync.check(&["t"]).await?;
+    sync.finish().await
+}
+
+#[tokio::test]
+async fn rows_are_read_once_where_no_more_is_asked_for() -> Result<()> {
+    let _servers = gate::shared().await;
+    let mut sync = Sync::create("once", &["t"]).await?;
+    sync.options.properties = vec!["snapshot.mode: initial_only".to_owned()];
+    let mut source = sync.source("CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1), (2)").await?;
+    // It ends by itself, and so does the consumer beside it.
+    let mut run = sync.start(&["run"])?;
+    run.expect_exit(0, PATIENCE).await?;
+    sync.check(&["t"]).await?;
+    let slots = format!("SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{}'", sync.name);
+    ensure!(value::<i64>(&mut source, slots).await? == 0, "a slot holds the log for nobody");
+    execute(&mut source, "INSERT INTO t VALUES (3)").await?;
+    let mut again = sync.start(&["run"])?;
+    again.expect_exit(0, PATIENCE).await?;
+    let copied: i64 = value(&mut sync.target().await?, "SELECT count(*) FROM t").await?;
+    ensure!(copied == 2, "{copied} rows are in the target: they were read a second time");
+    // Another mode begins anew: nothing was captured since.
+    execute(&mut source, "DELETE FROM t WHERE id = 1").await?;
+    sync.options.properties.clear();
     sync.catch_up().await?;
     sync.check(&["t"]).await?;
     sync.finish().await

@@ -7,7 +7,7 @@ use syncline_integration_tests::values::postgres::{COLUMNS, DEFINITIONS};
 
 use crate::gate;
 
-fn table() -> String {
+pub(crate) fn table() -> String {
     let mut text = "CREATE TABLE every_type (id bigint PRIMARY KEY".to_owned();
     for (number, (column_type, _)) in COLUMNS.iter().enumerate() {
         text.push_str(&format!(", c{number} {column_type}"));
@@ -16,7 +16,7 @@ fn table() -> String {
 }
 
 /// Rows from `id` on: the first all NULL, then all first values, all second ones, and so on.
-fn rows(id: usize) -> Vec<String> {
+pub(crate) fn rows(id: usize) -> Vec<String> {
     let most = COLUMNS.iter().map(|(_, values)| values.len()).max().unwrap_or(0);
     let mut rows = vec![format!("INSERT INTO every_type (id) VALUES ({id})")];
     for turn in 0..most {

@@ -59,7 +59,8 @@ pub(crate) async fn sink(sync: &Sync, tables: &[&str]) -> Result<Connector> {
     start(sync, "sink", config, &connect.registry).await
 }
 
-async fn start(sync: &Sync, kind: &str, mut config: Value, registry: &str) -> Result<Connector> {
+/// Starts a connector with the Avro converter.
+pub(crate) async fn start(sync: &Sync, kind: &str, mut config: Value, registry: &str) -> Result<Connector> {
     for part in ["key", "value"] {
         config[format!("{part}.converter")] = json!("io.confluent.connect.avro.AvroConverter");
         config[format!("{part}.converter.schema.registry.url")] = json!(format!("{registry}/apis/ccompat/v7"));

@@ -11,11 +11,16 @@ use crate::load::{Load, SCHEMA, TABLES, large};
 
 /// The consumer's part of the sync: the topics by name, whoever writes them.
 pub(crate) fn consumer_file(sync: &Sync) -> Result<String> {
+    consumer_file_of(sync, &TABLES)
+}
+
+/// A consumer's own file: the topics of these tables.
+pub(crate) fn consumer_file_of(sync: &Sync, tables: &[&str]) -> Result<String> {
     let file = sync.file()?;
     let (head, rest) = file.split_once("source:\n").unwrap_or((&file, ""));
     let target = rest.split_once("target:\n").map_or("", |(_, target)| target);
     let target = target.split_once("cdc_config:").map_or(target, |(target, _)| target);
-    let topics: Vec<String> = TABLES.iter().map(|table| sync.topic(table)).collect();
+    let topics: Vec<String> = tables.iter().map(|table| sync.topic(table)).collect();
     let head =
         head.replace(&format!("  topic_prefix: {}\n", sync.name), &format!("  topics: [{}]\n", topics.join(", ")));
     Ok(format!("{head}target:\n{target}"))

@@ -3,11 +3,12 @@
 //! Schemas as `LogicalDecodingMessageMonitor`, `TransactionStructMaker` and `HeartbeatImpl` register them through
 //! Confluent's AvroConverter.
 
-use super::encode::{ConnectorInfo, frame};
+use super::encode::{ConnectorInfo, frame, replace};
 use super::schema::{SOURCE_BLOCK, TRANSACTION_BLOCK};
 use super::source::{SourceBlock, SourceInfo, TransactionBlock};
 use super::{base64, write};
 use crate::handling::BinaryHandling;
+use crate::json::write::JsonWriter;
 
 /// The schemas' ids and encoders of one kind of records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +22,34 @@ impl Frames {
     #[must_use]
     pub fn new(key_schema_id: u32, value_schema_id: u32) -> Self {
         Self { key: frame(key_schema_id), value: frame(value_schema_id) }
+    }
+}
+
+/// The writers of one kind of records as JSON.
+#[derive(Debug)]
+pub struct JsonParts {
+    key: JsonWriter,
+    value: JsonWriter,
+}
+
+impl JsonParts {
+    /// For records of these Avro schemas.
+    ///
+    /// # Panics
+    ///
+    /// The schemas are none of this module.
+    #[must_use]
+    pub fn new(key_schema: &str, value_schema: &str) -> Self {
+        let compile = |schema| JsonWriter::compile(schema).expect("the schemas of this module are well formed");
+        Self { key: compile(key_schema), value: compile(value_schema) }
+    }
+
+    /// The record as JSON.
+    #[must_use]
+    pub fn of(&self, mut record: Encoded) -> Encoded {
+        replace(0, &self.key, &mut record.key);
+        replace(0, &self.value, &mut record.value);
+        record
     }
 }
 

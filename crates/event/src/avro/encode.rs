@@ -11,9 +11,11 @@ pub use super::source::{SnapshotMarker, SourceInfo, TransactionBlock};
 
 use super::cell::{self, Fidelity};
 use super::row_plan::{Slot, slots};
+use super::schema::{envelope_schema, key_schema};
 use super::source::{self, SourceBlock};
 use super::{json, write};
 use crate::header::{Header, Image, SourceText};
+use crate::json::write::JsonWriter;
 use crate::mask::Mask;
 use crate::operation::Operation;
 use crate::table::TableDefinition;
@@ -117,6 +119,15 @@ pub struct TableEncoder {
     key_frame: [u8; 5],
     value_frame: [u8; 5],
     source: SourceBlock,
+    /// Writes JSON in the place of framed Avro.
+    json: Option<JsonForm>,
+}
+
+/// Keys and values as JSON.
+#[derive(Debug)]
+struct JsonForm {
+    key: JsonWriter,
+    value: JsonWriter,
 }
 
 impl TableEncoder {
@@ -140,6 +151,7 @@ impl TableEncoder {
             key_frame: frame(key_schema_id),
             value_frame: frame(value_schema_id),
             source,
+            json: None,
         })
     }
 
@@ -152,22 +164,45 @@ impl TableEncoder {
         self
     }
 
+    /// The same plan, whose keys and envelopes are JSON without schemas.
+    ///
+    /// # Panics
+    ///
+    /// Never: the schemas are those of this crate.
+    #[must_use]
+    pub fn as_json(mut self) -> Self {
+        let compile = |schema: &str| JsonWriter::compile(schema).expect("the schemas of a definition are well formed");
+        let (key, value) = (key_schema(&self.definition), envelope_schema(&self.definition));
+        self.json = Some(JsonForm { key: compile(&key), value: compile(&value) });
+        self
+    }
+
+    /// Whether keys and envelopes are JSON, without the frame of a registry's schema.
+    #[must_use]
+    pub fn is_json(&self) -> bool {
+        self.json.is_some()
+    }
+
     /// The definition the plan was compiled from.
     #[must_use]
     pub fn definition(&self) -> &Arc<TableDefinition> {
         &self.definition
     }
 
-    /// Appends the key of `row` with its frame (a zero byte and the schema id).
+    /// Appends the key of `row` with its frame (a zero byte and the schema id), or as JSON.
     ///
     /// # Errors
     ///
     /// The row does not fit the definition; `out` then holds part of a key.
     pub fn key(&self, row: &[TupleCell<'_>], out: &mut Vec<u8>) -> Result<(), EncodeError> {
         self.check_count(row)?;
+        let start = out.len();
         out.extend_from_slice(&self.key_frame);
         for slot in self.key.iter().map(|index| &self.slots[*index]) {
             self.write_known(slot, row[slot.index], out)?;
+        }
+        if let Some(json) = &self.json {
+            replace(start, &json.key, out);
         }
         Ok(())
     }
@@ -188,6 +223,7 @@ impl TableEncoder {
     pub fn envelope(&self, change: &RowChange<'_>, out: &mut Vec<u8>, header: &mut Header) -> Result<(), EncodeError> {
         header.unchanged.clear();
         header.texts.clear();
+        let start = out.len();
         out.extend_from_slice(&self.value_frame);
         match change.before {
             Some(row) => {
@@ -204,6 +240,9 @@ impl TableEncoder {
             None => out.push(0),
         }
         self.write_tail(change.operation, &change.source, change.transaction, change.now_ns, out);
+        if let Some(json) = &self.json {
+            replace(start, &json.value, out);
+        }
         Ok(())
     }
 
@@ -215,9 +254,13 @@ impl TableEncoder {
         now_ns: i64,
         out: &mut Vec<u8>,
     ) {
+        let start = out.len();
         out.extend_from_slice(&self.value_frame);
         out.extend_from_slice(&[0, 0]);
         self.write_tail(Operation::Truncate, source, transaction, now_ns, out);
+        if let Some(json) = &self.json {
+            replace(start, &json.value, out);
+        }
     }
 
     /// Appends the key of `row` as JSON text, the form of the headers `__debezium.newkey` and `__debezium.oldkey`.
@@ -438,6 +481,16 @@ impl Masked {
         }
     }
 }
+
+/// Puts the JSON of the framed Avro data from `start` on in its place.
+#[cold]
+pub(super) fn replace(start: usize, writer: &JsonWriter, out: &mut Vec<u8>) {
+    let framed = out.split_off(start);
+    writer.write(&framed[FRAME..], out).expect("the data were written for the schema");
+}
+
+/// Bytes of [`frame`].
+const FRAME: usize = 5;
 
 /// Confluent's frame: a zero byte and the schema's id.
 pub(super) fn frame(schema_id: u32) -> [u8; 5] {

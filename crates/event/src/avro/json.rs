@@ -5,7 +5,7 @@ use super::column::Form;
 use super::reader::{Problem, Reader};
 
 /// Appends a string with Jackson's escapes: `"`, `\`, and control characters with upper-case digits.
-pub(super) fn string(text: &str, out: &mut String) {
+pub(crate) fn string(text: &str, out: &mut String) {
     out.push('"');
     for c in text.chars() {
         match c {
@@ -30,7 +30,7 @@ pub(super) fn single(of_double: &str) -> String {
 }
 
 /// A finite double as `Double.toString` lays it out: `1.5`, `100.0`, `1.0E10`, `1.25E-4`.
-fn double(value: f64) -> String {
+pub(crate) fn double(value: f64) -> String {
     let scientific = format!("{value:E}");
     let (mantissa, exponent) = scientific.split_once('E').expect("the format has an exponent");
     if value == 0.0 || (1e-3..1e7).contains(&value.abs()) {

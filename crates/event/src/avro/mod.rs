@@ -16,7 +16,7 @@ mod defaults;
 mod envelope;
 mod flat;
 pub(crate) mod item;
-mod json;
+pub(crate) mod json;
 mod map;
 mod plan;
 pub(crate) mod reader;

@@ -19,6 +19,9 @@ pub enum RegistryError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The settings name none, and a record or a table needs one.
+    #[error("this needs a schema registry, and the sync file names none: write schema_registry.url")]
+    None,
     /// The HTTP client cannot be made.
     #[error("cannot make a client for the schema registry: {reason}")]
     Client {
@@ -141,7 +144,9 @@ impl RegistryError {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Unreachable { .. } | Self::Unavailable { .. } => ErrorClass::Transient,
-            Self::NotFound { .. } | Self::NotAvro { .. } | Self::References { .. } => ErrorClass::BadRecord,
+            Self::None | Self::NotFound { .. } | Self::NotAvro { .. } | Self::References { .. } => {
+                ErrorClass::BadRecord
+            }
             Self::Address { .. }
             | Self::Client { .. }
             | Self::NotAllowed { .. }

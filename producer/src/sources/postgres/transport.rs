@@ -81,6 +81,18 @@ pub struct ReplicationSession {
     slot: String,
 }
 
+/// How long a slot lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SlotKind {
+    /// As long as the session.
+    Temporary,
+    /// Until it is dropped.
+    Kept {
+        /// Whether standbys keep it too (PostgreSQL 17 and newer).
+        failover: bool,
+    },
+}
+
 /// A slot that was just created, with the snapshot it was created with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreatedSlot {
@@ -153,17 +165,21 @@ impl ReplicationSession {
         Ok(SystemIdentity { system_id: system.system_id, timeline: system.timeline, forked_at })
     }
 
-    /// Creates the slot, with an exported snapshot if asked for, and one that standbys keep too (`FAILOVER`, from
-    /// PostgreSQL 17 on).
+    /// Creates the slot, with an exported snapshot if asked for.
     ///
     /// # Errors
     ///
     /// The server refuses, for example for lack of a free slot or a privilege.
-    pub async fn create_slot(&mut self, export_snapshot: bool, failover: bool) -> Result<CreatedSlot, ProducerError> {
+    pub async fn create_slot(&mut self, export_snapshot: bool, kind: SlotKind) -> Result<CreatedSlot, ProducerError> {
         let snapshot = if export_snapshot { "export" } else { "nothing" };
         let name = quote_identifier(&self.slot)?;
-        let failover = if failover { ", FAILOVER true" } else { "" };
-        let command = format!("CREATE_REPLICATION_SLOT {name} LOGICAL pgoutput (SNAPSHOT '{snapshot}'{failover})");
+        let (temporary, failover) = match kind {
+            SlotKind::Temporary => (" TEMPORARY", ""),
+            SlotKind::Kept { failover: true } => ("", ", FAILOVER true"),
+            SlotKind::Kept { failover: false } => ("", ""),
+        };
+        let command =
+            format!("CREATE_REPLICATION_SLOT {name}{temporary} LOGICAL pgoutput (SNAPSHOT '{snapshot}'{failover})");
         let rows = {
             let mut created = std::pin::pin!(self.client.simple_query(&command));
             loop {

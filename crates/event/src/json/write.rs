@@ -1,0 +1,153 @@
+//! Avro bytes into the JSON that Kafka Connect's `JsonConverter` writes without schemas: the way back of
+//! [`super::transcode`].
+
+use crate::avro::base64;
+use crate::avro::json::{double, string};
+use crate::avro::reader::{Problem, Reader};
+use crate::avro::writer_schema::{NodeId, Shape, WriterSchema};
+
+/// Writes data of one schema. Compiled once a schema.
+#[derive(Debug)]
+pub struct JsonWriter {
+    schema: WriterSchema,
+}
+
+impl JsonWriter {
+    /// Takes the schema in its Avro form.
+    ///
+    /// # Errors
+    ///
+    /// It is none.
+    pub fn compile(avro_schema: &str) -> Result<Self, String> {
+        Ok(Self { schema: WriterSchema::parse(avro_schema)? })
+    }
+
+    /// Appends the JSON text of a datum, without its frame. `None` where the bytes are not of the schema; `out` then
+    /// holds part of a text.
+    #[must_use]
+    pub fn write(&self, datum: &[u8], out: &mut Vec<u8>) -> Option<()> {
+        let mut text = String::with_capacity(datum.len() * 2);
+        let mut reader = Reader::new(datum);
+        self.value(self.schema.root, &mut reader, &mut text).ok()?;
+        out.extend_from_slice(text.as_bytes());
+        reader.rest().is_empty().then_some(())
+    }
+
+    fn value(&self, node: NodeId, reader: &mut Reader<'_>, out: &mut String) -> Result<(), Problem> {
+        match &self.schema.node(node).shape {
+            Shape::Null => out.push_str("null"),
+            Shape::Boolean => out.push_str(if reader.boolean()? { "true" } else { "false" }),
+            Shape::Int | Shape::Long => out.push_str(&reader.long()?.to_string()),
+            Shape::Float => {
+                let value = reader.float()?;
+                number(f64::from(value), out, || double(value.to_string().parse().unwrap_or(f64::from(value))));
+            }
+            Shape::Double => {
+                let value = reader.double()?;
+                number(value, out, || double(value));
+            }
+            Shape::Bytes => bytes(reader.bytes()?, out),
+            Shape::Fixed(length) => bytes(reader.take(*length)?, out),
+            Shape::String => string(reader.text()?, out),
+            Shape::Enum(symbols) => {
+                let symbol = usize::try_from(reader.long()?).ok().and_then(|index| symbols.get(index));
+                string(symbol.ok_or(Problem::Symbol)?, out);
+            }
+            Shape::Union(branches) => {
+                let branch = reader.branch(branches.len())?;
+                self.value(branches[branch], reader, out)?;
+            }
+            Shape::Record { fields, .. } => {
+                out.push('{');
+                for (index, field) in fields.iter().enumerate() {
+                    separate(index, out);
+                    string(&field.name, out);
+                    out.push(':');
+                    self.value(field.node, reader, out)?;
+                }
+                out.push('}');
+            }
+            Shape::Array(items) => {
+                out.push('[');
+                let mut index = 0;
+                while let Some(block) = reader.block()? {
+                    for _ in 0..block.items {
+                        separate(index, out);
+                        index += 1;
+                        self.value(*items, reader, out)?;
+                    }
+                }
+                out.push(']');
+            }
+            Shape::Map(values) => {
+                out.push('{');
+                let mut index = 0;
+                while let Some(block) = reader.block()? {
+                    for _ in 0..block.items {
+                        separate(index, out);
+                        index += 1;
+                        string(reader.text()?, out);
+                        out.push(':');
+                        self.value(*values, reader, out)?;
+                    }
+                }
+                out.push('}');
+            }
+        }
+        Ok(())
+    }
+}
+
+fn separate(index: usize, out: &mut String) {
+    if index > 0 {
+        out.push(',');
+    }
+}
+
+/// Jackson puts what JSON has no number for in quotes.
+fn number(value: f64, out: &mut String, digits: impl FnOnce() -> String) {
+    if value.is_finite() {
+        out.push_str(&digits());
+    } else if value.is_nan() {
+        out.push_str("\"NaN\"");
+    } else {
+        out.push_str(if value > 0.0 { "\"Infinity\"" } else { "\"-Infinity\"" });
+    }
+}
+
+fn bytes(bytes: &[u8], out: &mut String) {
+    out.push('"');
+    base64::encode(bytes, false, |digit| out.push(char::from(digit)));
+    out.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::transcode::Transcoder;
+    use super::*;
+
+    const SCHEMA: &str = r#"{"type":"record","name":"r","fields":[
+        {"name":"l","type":["null","long"]},{"name":"d","type":["double","null"]},{"name":"f","type":"float"},
+        {"name":"s","type":"string"},{"name":"b","type":["null","bytes"]},{"name":"t","type":"boolean"},
+        {"name":"a","type":{"type":"array","items":["null","int"]}},
+        {"name":"m","type":{"type":"map","values":["null","string"]}},
+        {"name":"n","type":{"type":"record","name":"inner","fields":[{"name":"x","type":"int"}]}}]}"#;
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let (writer, reader) = (JsonWriter::compile(SCHEMA).unwrap(), Transcoder::compile(SCHEMA).unwrap());
+        for text in [
+            r#"{"l":-9223372036854775808,"d":0.1,"f":1.1,"s":"a\"\\\nü","b":"AP8=","t":true,"a":[1,null,-3],"m":{"k":"v","n":null},"n":{"x":7}}"#,
+            r#"{"l":null,"d":null,"f":"NaN","s":"","b":null,"t":false,"a":[],"m":{},"n":{"x":0}}"#,
+            r#"{"l":1,"d":"-Infinity","f":"Infinity","s":"x","b":"","t":false,"a":[null],"m":{},"n":{"x":-1}}"#,
+        ] {
+            let (mut datum, mut json) = (Vec::new(), Vec::new());
+            reader.transcode(text.as_bytes(), &mut datum).unwrap();
+            writer.write(&datum, &mut json).unwrap();
+            assert_eq!(String::from_utf8(json.clone()).unwrap(), text);
+            for end in 0..datum.len() {
+                assert_eq!(writer.write(&datum[..end], &mut json), None, "cut to {end} bytes");
+            }
+        }
+    }
+}
