@@ -8,12 +8,25 @@ use serde_json::json;
 use syncline_integration_tests::generator::Generator;
 use syncline_integration_tests::mariadb::Database;
 use syncline_integration_tests::shop;
-use syncline_integration_tests::sql::value;
+use syncline_integration_tests::sql::{execute, value};
 use syncline_integration_tests::stack;
 use syncline_integration_tests::sync::{Sync, wait_until};
 
 use crate::connector;
 use crate::debezium::consumer_file_of;
+
+/// The shop, as far as Debezium carries it: its sink makes a double of a numeric without a scale, its source cuts such a
+/// number's zeros, and Apicurio Registry takes no schema of its with the default `{}`.
+async fn shop(sync: &Sync) -> Result<()> {
+    let mut source = sync.source("").await?;
+    shop::create(&mut source, 2_000).await?;
+    execute(
+        &mut source,
+        "ALTER TABLE orders ALTER total TYPE numeric(30, 10);
+         ALTER TABLE products ALTER attributes DROP DEFAULT, ALTER attributes DROP NOT NULL",
+    )
+    .await
+}
 
 /// Makes the shop's changes for a while.
 async fn load(sync: &Sync) -> Result<()> {
@@ -28,7 +41,7 @@ async fn debeziums_jdbc_sink_applies_what_our_producer_writes() -> Result<()> {
     let mut sync = Sync::create("shop_jdbc", &shop::TABLES).await?;
     // The sink knows no placeholder: it would write it into the table.
     sync.options.properties = vec!["reselect.columns.include.list: '.*'".to_owned()];
-    shop::create(&mut sync.source("").await?, 2_000).await?;
+    shop(&sync).await?;
     let mut producer = sync.start(&["produce"])?;
     producer.said("snapshot is complete", syncline_integration_tests::sync::PATIENCE).await?;
     let sink = connector::sink(&sync, &shop::TABLES).await?;
@@ -42,7 +55,7 @@ async fn debeziums_jdbc_sink_applies_what_our_producer_writes() -> Result<()> {
 #[tokio::test]
 async fn our_consumer_applies_what_debezium_writes() -> Result<()> {
     let sync = Sync::create("shop_debezium", &shop::TABLES).await?;
-    shop::create(&mut sync.source("").await?, 2_000).await?;
+    shop(&sync).await?;
     let source = connector::source(&sync, &shop::TABLES).await?;
     let mut consumer = sync.start_with(&["consume"], &consumer_file_of(&sync, &shop::TABLES)?)?;
     load(&sync).await?;
