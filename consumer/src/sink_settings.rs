@@ -22,6 +22,8 @@ pub struct SinkSettings {
     pub evolves: bool,
     /// Which fields become columns.
     pub fields: FieldFilter,
+    /// Whether JSON without a schema is read as the target's table says.
+    pub json_of_target: bool,
 }
 
 impl Default for SinkSettings {
@@ -34,6 +36,7 @@ impl Default for SinkSettings {
             truncates: Truncates::Stop,
             evolves: true,
             fields: FieldFilter::default(),
+            json_of_target: false,
         }
     }
 }

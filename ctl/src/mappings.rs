@@ -3,7 +3,7 @@
 use syncline_consumer::config::{ConsumerConfig, TopicSelection};
 use syncline_consumer::definitions::Definitions;
 use syncline_event::table::TableDefinition;
-use syncline_transforms::mapping::Misfit;
+use syncline_transforms::mapping::{Misfit, quoted_table};
 
 use crate::config::MappingsFile;
 use crate::failure::Failure;
@@ -29,11 +29,16 @@ pub(crate) fn faults<'d>(
                 let wanting = routes.iter().filter(|route| !route.has_whole_rows());
                 for requirement in wanting.flat_map(|route| route.requirements()) {
                     let name = table.qualified_name();
-                    faults.push(format!(
-                        "{file}:{}: table {name} needs REPLICA IDENTITY FULL: {}; run ALTER TABLE {name} REPLICA IDENTITY \
-                         FULL",
+                    let quoted = quoted_table(&table.schema, &table.table);
+                    let fault = format!(
+                        "{file}:{}: table {name} needs REPLICA IDENTITY FULL: {}; run ALTER TABLE {quoted} REPLICA \
+                         IDENTITY FULL",
                         requirement.line, requirement.reason
-                    ));
+                    );
+                    // Two ways may need it for the same line.
+                    if !faults.contains(&fault) {
+                        faults.push(fault);
+                    }
                 }
             }
             Err(misfits) => faults.extend(misfits.iter().map(|misfit| {

@@ -87,6 +87,16 @@ async fn bookkeeping_is_made_once_by_many() -> Result<()> {
     site.execute("DROP TABLE _syncline.tables CASCADE; UPDATE _syncline.layout SET version = 1").await?;
     site.target.prepare().await?;
     assert_eq!(site.value("SELECT count(*)::text FROM _syncline.tables").await?.as_deref(), Some("0"));
+    // Up to layout 2 a topic had one table.
+    site.execute(
+        "INSERT INTO _syncline.tables VALUES ('t', 'public', 'b', 1, '{}', '{}');
+         ALTER TABLE _syncline.tables DROP CONSTRAINT tables_pkey, ADD PRIMARY KEY (topic);
+         UPDATE _syncline.layout SET version = 2",
+    )
+    .await?;
+    site.target.prepare().await?;
+    site.execute("INSERT INTO _syncline.tables VALUES ('t', 'public', 'a', 1, '{}', '{}')").await?;
+    assert_eq!(site.value("SELECT version::text FROM _syncline.layout").await?.as_deref(), Some("3"));
     site.execute("UPDATE _syncline.layout SET version = 99").await?;
     let error = site.target.prepare().await.unwrap_err();
     assert_eq!(error.class, ErrorClass::Fatal);

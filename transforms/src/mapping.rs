@@ -17,6 +17,13 @@ pub use names::{SourceTable, check_target};
 
 use syncline_event::table::TableDefinition;
 
+/// A table's name as SQL writes it.
+#[must_use]
+pub fn quoted_table(schema: &str, table: &str) -> String {
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    format!("{}.{}", quoted(schema), quoted(table))
+}
+
 /// Something a user wrote, and the line it stands on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written<T> {

@@ -304,7 +304,7 @@ impl Decoders {
         let value = self.value_of(topic, record).map_err(Obstacle::Bad)?;
         let value_schema = match value {
             Wire::Null => return self.tombstone_shape(topic, record),
-            Wire::Bare { .. } => return Err(bad(BARE)),
+            Wire::Bare { payload } => return self.bare_shape(topic, payload),
             Wire::Avro { schema, .. } | Wire::Json { schema, .. } => schema,
         };
         let key = match &self.settings.key {
@@ -317,6 +317,23 @@ impl Decoders {
         };
         let definition = self.inferred(topic, (key, value_schema))?;
         self.envelope_decoder(topic, value_schema, definition)?;
+        Ok(Shape::Row { definition })
+    }
+
+    /// A JSON value alone: the target's table tells its types, where that was asked for.
+    fn bare_shape(&mut self, topic: usize, payload: &[u8]) -> Asked<Shape> {
+        if !self.settings.json_of_target {
+            return Err(bad(BARE));
+        }
+        let definition = match self.topics[topic].described {
+            Some(Some(described)) => described,
+            Some(None) => return Err(bad(NO_TABLE)),
+            None => return self.ask(Need::Described { topic }),
+        };
+        let table = self.known(topic, definition)?;
+        let wire = self.topics[topic].bare(definition, &table, payload, &mut self.inline).map_err(Obstacle::Bad)?;
+        let schema = wire.schema().expect("it was made with a schema");
+        self.envelope_decoder(topic, schema, definition)?;
         Ok(Shape::Row { definition })
     }
 
@@ -353,6 +370,8 @@ impl Decoders {
         }
         let schema = match self.key_of(topic, record).map_err(Obstacle::Bad)? {
             Wire::Null => return Ok(Shape::Nothing),
+            // It stands behind a delete, whose row has told the key.
+            Wire::Bare { .. } if self.settings.json_of_target => return Ok(Shape::Nothing),
             Wire::Bare { .. } => return Err(bad(BARE)),
             Wire::Avro { schema, .. } | Wire::Json { schema, .. } => schema,
         };
@@ -383,6 +402,9 @@ impl Decoders {
 
     /// Whether a mapping is about the topic's table.
     fn is_mapped(&self, topic: usize) -> bool {
+        if self.mappings.list.is_empty() {
+            return false;
+        }
         let (schema, table) = self.target_table(topic);
         !self.mappings.of(&schema, &table).is_empty()
     }
@@ -421,7 +443,12 @@ impl Decoders {
 
 /// Why JSON data alone are not enough.
 const BARE: &str = "the record is JSON without a schema, which does not tell the types of its columns; have the connector \
-    write schemas (key.converter.schemas.enable=true, value.converter.schemas.enable=true) or Avro";
+    write schemas (key.converter.schemas.enable=true, value.converter.schemas.enable=true) or Avro, or have them taken from the \
+    target's table with target.properties: {json.types: target}";
+
+/// Why JSON cannot be read by the target's table.
+const NO_TABLE: &str = "the record is JSON without a schema, and target.properties.json.types: target takes the types of its \
+    columns from the target's table, which is not there; create it with the source's columns and types";
 
 /// Why a tombstone cannot be mapped.
 const NO_ROW_YET: &str = "a tombstone comes before any row, and the registry has no schema of the topic's values, so what its \

@@ -274,6 +274,36 @@ fn json_with_schemas_is_read_without_a_registry() {
 }
 
 #[test]
+fn json_alone_is_read_as_the_targets_table_says_where_that_is_asked_for() {
+    let settings = SinkSettings { json_of_target: true, ..SinkSettings::default() };
+    let mut decoders = Decoders::new(Arc::new(settings), Arc::default());
+    decoders.topic(TOPIC);
+    for (value, change) in [
+        (
+            r#"{"before":null,"after":{"id":5,"name":"n","big":null},"source":{"ts_ms":7},"op":"c","ts_ms":1}"#,
+            Change::Upsert,
+        ),
+        (
+            r#"{"before":null,"after":{"id":5,"name":"n","big":"__debezium_unavailable_value"},"source":{"ts_ms":7},"op":"u"}"#,
+            Change::Update,
+        ),
+        (r#"{"before":{"id":5,"name":null,"big":null},"after":null,"source":{"ts_ms":7},"op":"d"}"#, Change::Delete),
+    ] {
+        let record = record(br#"{"id":5}"#, Some(value.as_bytes()));
+        let (needs, known) = shape(&mut decoders, &record, None);
+        assert!(needs.iter().all(|need| matches!(need, Need::Plan { .. } | Need::Described { .. })), "{needs:?}");
+        assert_eq!(decode(&mut decoders, known.unwrap(), &record, None), (Ok(Some(change)), b"5".to_vec()));
+    }
+    assert_eq!(shape(&mut decoders, &record(br#"{"id":5}"#, None), None).1, Ok(Shape::Nothing));
+    // A column that the target does not have is not lost in silence.
+    let value = br#"{"before":null,"after":{"id":5,"name":"n","big":null,"extra":1},"source":{"ts_ms":7},"op":"c"}"#;
+    let extended = record(br#"{"id":5}"#, Some(value));
+    let known = shape(&mut decoders, &extended, None).1.unwrap();
+    let refused = decode(&mut decoders, known, &extended, None).0.unwrap_err();
+    assert!(refused.contains("after.extra"), "{refused}");
+}
+
+#[test]
 fn our_records_go_by_their_header() {
     let mut decoders = Decoders::default();
     decoders.topic(TOPIC);

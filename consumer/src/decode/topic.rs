@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use syncline_event::avro::decode::{EnvelopeDecoder, KeyDecoder};
 use syncline_event::avro::frame::SchemaId;
-use syncline_event::avro::schema::envelope_schema;
+use syncline_event::avro::schema::{common_envelope_schema, envelope_schema};
 use syncline_event::table::TableDefinition;
 use syncline_transforms::mapping::Route;
 
@@ -70,7 +70,11 @@ impl Topic {
         let index = match self.bare.get(&number) {
             Some(index) => *index,
             None => {
-                let index = inline.add(&envelope_schema(table))?;
+                // What no producer numbered was described by the target.
+                let index = match number {
+                    INFERRED.. => inline.add(&common_envelope_schema(table), true)?,
+                    _ => inline.add(&envelope_schema(table), false)?,
+                };
                 self.bare.insert(number, index);
                 index
             }

@@ -89,22 +89,24 @@ impl Inline {
             return Ok(*index);
         }
         let avro: Arc<str> = to_avro(text)?.into();
-        self.keep(text, avro)
+        self.keep(text, avro, false)
     }
 
-    fn keep(&mut self, text: &[u8], avro: Arc<str>) -> Result<u32, String> {
-        let transcoder = Arc::new(Transcoder::compile(&avro)?);
+    fn keep(&mut self, text: &[u8], avro: Arc<str>, is_guess: bool) -> Result<u32, String> {
+        let transcoder = Transcoder::compile(&avro)?;
+        let transcoder = Arc::new(if is_guess { transcoder.with_exact_rows() } else { transcoder });
         let index = u32::try_from(self.known.len()).map_err(|_| "too many schemas".to_owned())?;
         self.known.push(InlineSchema { text: text.into(), avro, transcoder });
         self.by_text.insert(text.into(), index);
         Ok(index)
     }
 
-    /// The index of an Avro schema of JSON data that come without one.
-    pub(super) fn add(&mut self, avro: &str) -> Result<u32, String> {
+    /// The index of an Avro schema of JSON data that come without one, and of which nobody said that it is theirs where
+    /// `is_guess`.
+    pub(super) fn add(&mut self, avro: &str, is_guess: bool) -> Result<u32, String> {
         match self.by_text.get(avro.as_bytes()) {
             Some(index) => Ok(*index),
-            None => self.keep(avro.as_bytes(), avro.into()),
+            None => self.keep(avro.as_bytes(), avro.into(), is_guess),
         }
     }
 

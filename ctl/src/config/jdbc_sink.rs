@@ -5,7 +5,7 @@ use syncline_consumer::config::{FieldFilter, InsertMode, KeyColumns, SinkSetting
 use syncline_runtime::config::{Field, Kind, Preset};
 
 use super::check::split_all;
-use super::raw::{RawEvolution, RawInsertMode, RawKeyMode, RawSinkProperties};
+use super::raw::{RawEvolution, RawInsertMode, RawJsonTypes, RawKeyMode, RawSinkProperties};
 
 const fn later(key: &'static str) -> Field {
     Field::later(key, "")
@@ -70,6 +70,15 @@ pub(super) const SINK_PROPERTIES: &[Field] = &[
         Kind::Texts,
         Preset::Is(""),
         "Fields that do not become columns, `field` or `topic:field`.",
+    ),
+    Field::new(
+        "json.types",
+        Kind::Choice { works: &["schema", "target"], later: &[] },
+        Preset::Is("schema"),
+        "Not Debezium's. What tells the types of JSON. `schema`: the schema beside the data; without one the partition stops. \
+         `target`: where there is no schema, the columns of the target's table, which has to be there with the columns and types \
+         of a PostgreSQL source and Debezium's default handling modes: a `timestamp(3)` column takes milliseconds, a `timestamp` \
+         column microseconds. A field without a column stops the partition, and so does a column without a field.",
     ),
     Field::new(
         "quote.identifiers",
@@ -146,5 +155,6 @@ pub(super) fn settings(raw: &RawSinkProperties, mut refuse: impl FnMut(&str, Str
         truncates: if raw.truncate_enabled == Some(false) { Truncates::Ignore } else { Truncates::Stop },
         evolves: raw.schema_evolution == RawEvolution::Basic,
         fields: FieldFilter::new(&included, &excluded),
+        json_of_target: raw.json_types == RawJsonTypes::Target,
     }
 }

@@ -93,7 +93,7 @@ const TRANSFORMATION: &[Field] = &[
 const CONCATENATE: &[Field] = &[
     Field::new("column", Kind::Text, Required, "The new column."),
     Field::new("fields", Kind::Texts, Required, "The columns whose texts are joined; a NULL is left out."),
-    Field::new("separator", Kind::Secret, Is(""), "What stands between them."),
+    Field::new("separator", Kind::Verbatim, Is(""), "What stands between them."),
 ];
 
 #[derive(Debug, Deserialize)]

@@ -103,6 +103,15 @@ pub(super) struct RawSinkProperties {
     pub(super) field_include_list: Vec<String>,
     #[serde(rename = "field.exclude.list")]
     pub(super) field_exclude_list: Vec<String>,
+    #[serde(rename = "json.types")]
+    pub(super) json_types: RawJsonTypes,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum RawJsonTypes {
+    Schema,
+    Target,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

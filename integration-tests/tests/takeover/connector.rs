@@ -8,10 +8,15 @@ use syncline_integration_tests::sync::{Sync, wait_until};
 
 /// Debezium's PostgreSQL connector for the tables of a sync, with the sync's own slot, publication and prefix.
 pub(crate) async fn source(sync: &Sync, tables: &[&str]) -> Result<Connector> {
+    source_with(sync, tables, json!({})).await
+}
+
+/// The same with further settings.
+pub(crate) async fn source_with(sync: &Sync, tables: &[&str], more: Value) -> Result<Connector> {
     let connect = stack::connect()?;
     let (host, port) = connect.source_pg.split_once(':').context("host:port")?;
     let included: Vec<String> = tables.iter().map(|table| format!("public\\.{table}")).collect();
-    let config = json!({
+    let mut config = json!({
         "connector.class": "io.debezium.connector.postgresql.PostgresConnector",
         "tasks.max": "1",
         "database.hostname": host,
@@ -35,6 +40,9 @@ pub(crate) async fn source(sync: &Sync, tables: &[&str]) -> Result<Connector> {
         "topic.creation.default.replication.factor": "1",
         "topic.creation.default.partitions": "3",
     });
+    for (key, value) in more.as_object().into_iter().flatten() {
+        config[key] = value.clone();
+    }
     start(sync, "source", config, &connect.registry).await
 }
 
@@ -59,9 +67,10 @@ pub(crate) async fn sink(sync: &Sync, tables: &[&str]) -> Result<Connector> {
     start(sync, "sink", config, &connect.registry).await
 }
 
-/// Starts a connector with the Avro converter.
+/// Starts a connector, with the Avro converter unless it has another one.
 pub(crate) async fn start(sync: &Sync, kind: &str, mut config: Value, registry: &str) -> Result<Connector> {
-    for part in ["key", "value"] {
+    let converted = config.get("value.converter").is_some();
+    for part in ["key", "value"].into_iter().filter(|_| !converted) {
         config[format!("{part}.converter")] = json!("io.confluent.connect.avro.AvroConverter");
         config[format!("{part}.converter.schema.registry.url")] = json!(format!("{registry}/apis/ccompat/v7"));
     }

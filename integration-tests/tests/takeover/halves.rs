@@ -10,10 +10,11 @@ use syncline_integration_tests::mariadb::Database;
 use syncline_integration_tests::shop;
 use syncline_integration_tests::sql::{execute, value};
 use syncline_integration_tests::stack;
-use syncline_integration_tests::sync::{Sync, wait_until};
+use syncline_integration_tests::sync::{PATIENCE, Sync, wait_until};
 
 use crate::connector;
 use crate::debezium::consumer_file_of;
+use crate::load::{Load, SCHEMA, TABLES};
 
 /// The shop, as far as Debezium carries it: its sink makes a double of a numeric without a scale, its source cuts such a
 /// number's zeros, and Apicurio Registry takes no schema of its with the default `{}`.
@@ -43,7 +44,7 @@ async fn debeziums_jdbc_sink_applies_what_our_producer_writes() -> Result<()> {
     sync.options.properties = vec!["reselect.columns.include.list: '.*'".to_owned()];
     shop(&sync).await?;
     let mut producer = sync.start(&["produce"])?;
-    producer.said("snapshot is complete", syncline_integration_tests::sync::PATIENCE).await?;
+    producer.said("snapshot is complete", PATIENCE).await?;
     let sink = connector::sink(&sync, &shop::TABLES).await?;
     load(&sync).await?;
     sync.converge(&shop::TABLES, &mut [&mut producer]).await?;
@@ -60,6 +61,40 @@ async fn our_consumer_applies_what_debezium_writes() -> Result<()> {
     let mut consumer = sync.start_with(&["consume"], &consumer_file_of(&sync, &shop::TABLES)?)?;
     load(&sync).await?;
     sync.converge(&shop::TABLES, &mut [&mut consumer]).await?;
+    consumer.stop().await?;
+    source.delete().await?;
+    sync.finish().await
+}
+
+#[tokio::test]
+async fn our_consumer_applies_json_without_schemas_by_the_targets_tables() -> Result<()> {
+    let sync = Sync::create("plain_json", &TABLES).await?;
+    sync.source(SCHEMA).await?;
+    let json = json!({
+        "key.converter": "org.apache.kafka.connect.json.JsonConverter",
+        "key.converter.schemas.enable": "false",
+        "value.converter": "org.apache.kafka.connect.json.JsonConverter",
+        "value.converter.schemas.enable": "false",
+    });
+    let source = connector::source_with(&sync, &TABLES, json).await?;
+    let tables = "CREATE TABLE t (id bigint PRIMARY KEY, version bigint NOT NULL, v text);
+                  CREATE TABLE u (id bigint PRIMARY KEY, version bigint NOT NULL, v text)";
+    execute(&mut sync.target().await?, tables).await?;
+    let file = consumer_file_of(&sync, &TABLES)?;
+    // Nobody guesses types.
+    sync.start_with(&["consume", "--until-caught-up"], &file)?.expect_exit(3, PATIENCE).await?;
+    let file = file.replace("target:\n", "target:\n  properties: {json.types: target}\n");
+    let mut consumer = sync.start_with(&["consume"], &file)?;
+    let load = Load::start(sync.source("").await?);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    load.end().await?;
+    sync.converge(&TABLES, &mut [&mut consumer]).await?;
+    // A new column is not lost in silence, and the other table goes on.
+    execute(&mut sync.source("").await?, "ALTER TABLE t ADD extra int; INSERT INTO t (id, extra) VALUES (9001, 1)")
+        .await?;
+    consumer.said("field after.extra", PATIENCE).await?;
+    execute(&mut sync.source("").await?, "INSERT INTO u (id) VALUES (9001)").await?;
+    sync.converge(&["u"], &mut [&mut consumer]).await?;
     consumer.stop().await?;
     source.delete().await?;
     sync.finish().await

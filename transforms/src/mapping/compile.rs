@@ -5,7 +5,7 @@ use std::sync::Arc;
 use syncline_event::avro::value::Value;
 use syncline_event::table::{Column, ReplicaIdentity, TableDefinition};
 
-use super::{Mapping, Misfit, Written};
+use super::{Mapping, Misfit, Written, quoted_table};
 use crate::expression::{Expression, Named, Scope};
 
 /// How a target column gets its value.
@@ -67,6 +67,7 @@ pub struct Route {
     /// Whether the key can be told from the source's key alone.
     pub(super) own_key: bool,
     pub(super) identity: ReplicaIdentity,
+    /// The source's table as SQL writes it.
     pub(super) source: String,
     /// The row before a row was there: NULLs.
     pub(super) no_row: Box<[Value<'static>]>,
@@ -129,7 +130,7 @@ impl Route {
             shared,
             own_key,
             identity: source.replica_identity,
-            source: source.qualified_name(),
+            source: quoted_table(&source.schema, &source.table),
             no_row: vec![Value::Null; source.columns.len()].into(),
             reads: reads.into(),
             requirements,

@@ -61,7 +61,8 @@ CREATE TABLE IF NOT EXISTS _syncline.tables (
 ALTER TABLE _syncline.tables DROP CONSTRAINT tables_pkey, ADD PRIMARY KEY (topic, table_schema, table_name);
 CREATE OR REPLACE VIEW _syncline._sync_metadata AS
 SELECT
-  coalesce(p.table_name, (SELECT string_agg(t.table_schema || '.' || t.table_name, ', ' ORDER BY 1)
+  coalesce(p.table_name, (SELECT string_agg(t.table_schema || '.' || t.table_name, ', '
+                                        ORDER BY t.table_schema, t.table_name)
                           FROM _syncline.tables t WHERE t.topic = p.topic), p.topic) AS table_name,
   max(updated_at) AS last_sync_at,
   (array_agg(last_key ORDER BY updated_at DESC) FILTER (WHERE last_key IS NOT NULL))[1] AS last_sync_key,

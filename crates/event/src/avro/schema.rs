@@ -50,6 +50,23 @@ pub fn envelope_schema(definition: &TableDefinition) -> String {
     schema.text
 }
 
+/// The schema of what an envelope of any of Debezium's connectors has in common, around the same columns: for JSON that
+/// came without its schema.
+#[must_use]
+pub fn common_envelope_schema(definition: &TableDefinition) -> String {
+    let value = RecordName::new(definition, "Value");
+    let mut schema = Schema::new(&definition.handling);
+    schema.open_record(&RecordName::new(definition, "Envelope"), true);
+    schema.push(r#"{"name":"before","type":["null","#);
+    schema.open_record(&value, false);
+    schema.fields(definition.columns.iter().filter(|column| column.generated.is_none()));
+    schema.push("]}]},");
+    schema
+        .push(r#"{"name":"after","type":["null","Value"]},{"name":"source","type":{"type":"record","name":"Source","#);
+    schema.push(r#""fields":[{"name":"ts_ms","type":"long"}]}},{"name":"op","type":"string"}]}"#);
+    schema.text
+}
+
 /// The columns that Debezium's form leaves out, as indexes into the definition, with a reason that names the type.
 #[must_use]
 pub fn unsupported_columns(definition: &TableDefinition) -> Vec<(usize, String)> {

@@ -35,6 +35,9 @@ pub enum Problem {
     /// Text that is no Base64.
     #[error("the text is no base64")]
     Base64,
+    /// A field that the schema lacks.
+    #[error("the field is no column of the table that tells the types")]
+    Unknown,
     /// A decimal with more digits than the schema says.
     #[error("the decimal does not fit the scale that the schema says")]
     Scale,
@@ -58,6 +61,8 @@ fn place(field: &str) -> String {
 #[derive(Debug)]
 pub struct Transcoder {
     schema: WriterSchema,
+    /// The record whose fields the data have to have, all of them and no others.
+    exact: Option<NodeId>,
 }
 
 impl Transcoder {
@@ -67,7 +72,17 @@ impl Transcoder {
     ///
     /// It is none.
     pub fn compile(avro_schema: &str) -> Result<Self, String> {
-        Ok(Self { schema: WriterSchema::parse(avro_schema)? })
+        Ok(Self { schema: WriterSchema::parse(avro_schema)?, exact: None })
+    }
+
+    /// The same for data that came without a schema: rows (the records `before` and `after`) must have every field of
+    /// the schema and no other, since nobody said that these are theirs.
+    #[must_use]
+    pub fn with_exact_rows(mut self) -> Self {
+        let (_, fields) = self.schema.record(self.schema.root).unwrap_or_default();
+        let row = fields.iter().find(|field| field.name == "after").map(|field| field.node);
+        self.exact = row.and_then(|row| self.schema.strip_null(row)).map(|(_, record)| record);
+        self
     }
 
     /// Replaces `out` by the Avro bytes of `payload`. Fields that the schema lacks are passed over; optional ones that
@@ -80,7 +95,7 @@ impl Transcoder {
         out.clear();
         let faults = Faults::default();
         let mut json = serde_json::Deserializer::from_slice(payload);
-        let seed = Seed { schema: &self.schema, node: self.schema.root, faults: &faults, out };
+        let seed = Seed { of: self, node: self.schema.root, faults: &faults, out };
         let result = seed.deserialize(&mut json).and_then(|()| json.end());
         result.map_err(|_| {
             let mut path = faults.path.into_inner();
@@ -110,7 +125,7 @@ impl Faults {
 }
 
 struct Seed<'a> {
-    schema: &'a WriterSchema,
+    of: &'a Transcoder,
     node: NodeId,
     faults: &'a Faults,
     out: &'a mut Vec<u8>,
@@ -120,8 +135,8 @@ impl<'de> DeserializeSeed<'de> for Seed<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        let Self { schema, node, faults, out } = self;
-        let (branches, node) = schema.strip_null(node).ok_or_else(|| faults.because(Problem::Type))?;
+        let Self { of, node, faults, out } = self;
+        let (branches, node) = of.schema.strip_null(node).ok_or_else(|| faults.because(Problem::Type))?;
         let start = out.len();
         let null = match branches {
             Branches::Bare => None,
@@ -138,10 +153,10 @@ impl<'de> DeserializeSeed<'de> for Seed<'_> {
                 Some(2)
             }
         };
-        if is_decimal(schema.node(node)) {
-            return decimal(schema.node(node), null.map(|null| (start, null)), deserializer, faults, out);
+        if is_decimal(of.schema.node(node)) {
+            return decimal(of.schema.node(node), null.map(|null| (start, null)), deserializer, faults, out);
         }
-        deserializer.deserialize_any(ValueVisitor { schema, node, null: null.map(|null| (start, null)), faults, out })
+        deserializer.deserialize_any(ValueVisitor { of, node, null: null.map(|null| (start, null)), faults, out })
     }
 }
 
@@ -194,7 +209,7 @@ fn write_null(null: Option<(usize, u8)>, out: &mut Vec<u8>) -> Option<()> {
 }
 
 struct ValueVisitor<'a> {
-    schema: &'a WriterSchema,
+    of: &'a Transcoder,
     /// Not a union.
     node: NodeId,
     /// Where the union's branch stands, and what it is for null.
@@ -205,7 +220,7 @@ struct ValueVisitor<'a> {
 
 impl ValueVisitor<'_> {
     fn float<E: serde::de::Error>(self, value: f64) -> Result<(), E> {
-        match self.schema.node(self.node).shape {
+        match self.of.schema.node(self.node).shape {
             Shape::Double => write::double(self.out, value),
             // The digits were those of a float, so nothing is lost.
             Shape::Float => self.out.extend_from_slice(&(value as f32).to_le_bytes()),
@@ -223,14 +238,14 @@ impl<'de> Visitor<'de> for ValueVisitor<'_> {
     }
 
     fn visit_unit<E: serde::de::Error>(self) -> Result<(), E> {
-        if matches!(self.schema.node(self.node).shape, Shape::Null) {
+        if matches!(self.of.schema.node(self.node).shape, Shape::Null) {
             return Ok(());
         }
         write_null(self.null, self.out).ok_or_else(|| self.faults.because(Problem::Null))
     }
 
     fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<(), E> {
-        match self.schema.node(self.node).shape {
+        match self.of.schema.node(self.node).shape {
             Shape::Boolean => self.out.push(u8::from(value)),
             _ => return Err(self.faults.because(Problem::Type)),
         }
@@ -238,7 +253,7 @@ impl<'de> Visitor<'de> for ValueVisitor<'_> {
     }
 
     fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<(), E> {
-        match self.schema.node(self.node).shape {
+        match self.of.schema.node(self.node).shape {
             Shape::Int if i32::try_from(value).is_err() => return Err(self.faults.because(Problem::Range)),
             Shape::Int | Shape::Long => write::long(self.out, value),
             Shape::Float | Shape::Double => return self.float(value as f64),
@@ -248,7 +263,7 @@ impl<'de> Visitor<'de> for ValueVisitor<'_> {
     }
 
     fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<(), E> {
-        match (i64::try_from(value), &self.schema.node(self.node).shape) {
+        match (i64::try_from(value), &self.of.schema.node(self.node).shape) {
             (Ok(value), _) => self.visit_i64(value),
             (Err(_), Shape::Float | Shape::Double) => self.float(value as f64),
             (Err(_), _) => Err(self.faults.because(Problem::Range)),
@@ -260,7 +275,7 @@ impl<'de> Visitor<'de> for ValueVisitor<'_> {
     }
 
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<(), E> {
-        match (&self.schema.node(self.node).shape, text) {
+        match (&self.of.schema.node(self.node).shape, text) {
             (Shape::String, text) => write::bytes(self.out, text.as_bytes()),
             (Shape::Bytes, text) => {
                 return base64(text.as_bytes(), self.out).ok_or_else(|| self.faults.because(Problem::Base64));
@@ -275,13 +290,13 @@ impl<'de> Visitor<'de> for ValueVisitor<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        let Self { schema, node, faults, out, .. } = self;
-        let Shape::Array(element) = schema.node(node).shape else { return Err(faults.because(Problem::Type)) };
+        let Self { of, node, faults, out, .. } = self;
+        let Shape::Array(element) = of.schema.node(node).shape else { return Err(faults.because(Problem::Type)) };
         // Their number is not known before the end, so each is a block of its own.
         loop {
             let start = out.len();
             write::length(out, 1);
-            if items.next_element_seed(Seed { schema, node: element, faults, out })?.is_none() {
+            if items.next_element_seed(Seed { of, node: element, faults, out })?.is_none() {
                 out.truncate(start);
                 out.push(0);
                 return Ok(());
@@ -290,7 +305,7 @@ impl<'de> Visitor<'de> for ValueVisitor<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
-        match &self.schema.node(self.node).shape {
+        match &self.of.schema.node(self.node).shape {
             Shape::Map(values) => self.map(*values, map),
             Shape::Record { fields, .. } => self.record(fields, map),
             _ => Err(self.faults.because(Problem::Type)),
@@ -300,11 +315,11 @@ impl<'de> Visitor<'de> for ValueVisitor<'_> {
 
 impl ValueVisitor<'_> {
     fn map<'de, A: MapAccess<'de>>(self, values: NodeId, mut map: A) -> Result<(), A::Error> {
-        let Self { schema, faults, out, .. } = self;
+        let Self { of, faults, out, .. } = self;
         while let Some(name) = map.next_key::<std::borrow::Cow<'de, str>>()? {
             write::length(out, 1);
             write::bytes(out, name.as_bytes());
-            map.next_value_seed(Seed { schema, node: values, faults, out })?;
+            map.next_value_seed(Seed { of, node: values, faults, out })?;
         }
         out.push(0);
         Ok(())
@@ -312,17 +327,22 @@ impl ValueVisitor<'_> {
 
     /// The converter writes fields in the schema's order; others are put into it at the end.
     fn record<'de, A: MapAccess<'de>>(self, fields: &[Field], mut map: A) -> Result<(), A::Error> {
-        let Self { schema, faults, out, .. } = self;
+        let Self { of, node, faults, out, .. } = self;
+        let is_exact = of.exact == Some(node);
         let start = out.len();
         let mut next = 0;
         let mut strays: Vec<(usize, Range<usize>)> = Vec::new();
         while let Some(found) = map.next_key_seed(FieldName { fields, next })? {
-            let Some(index) = found else {
-                map.next_value::<IgnoredAny>()?;
-                continue;
+            let index = match found {
+                Ok(index) => index,
+                Err(name) if is_exact => return Err(faults.within(&name, faults.because(Problem::Unknown))),
+                Err(_) => {
+                    map.next_value::<IgnoredAny>()?;
+                    continue;
+                }
             };
             let (at, field) = (out.len(), &fields[index]);
-            let value = map.next_value_seed(Seed { schema, node: field.node, faults, out });
+            let value = map.next_value_seed(Seed { of, node: field.node, faults, out });
             value.map_err(|error| faults.within(&field.name, error))?;
             if index == next && strays.is_empty() {
                 next += 1;
@@ -339,7 +359,8 @@ impl ValueVisitor<'_> {
             // Of a name that occurs twice, the last one counts.
             match strays.iter().rfind(|(stray, _)| *stray == index) {
                 Some((_, range)) => out.extend_from_slice(&written[range.start - in_order..range.end - in_order]),
-                None => match schema.strip_null(field.node) {
+                None if is_exact => return Err(faults.within(&field.name, faults.because(Problem::Missing))),
+                None => match of.schema.strip_null(field.node) {
                     Some((Branches::NullFirst, _)) => out.push(0),
                     Some((Branches::NullLast, _)) => out.push(2),
                     _ => return Err(faults.within(&field.name, faults.because(Problem::Missing))),
@@ -351,14 +372,14 @@ impl ValueVisitor<'_> {
     }
 }
 
-/// The index of a field by its name; nothing where the schema lacks it.
+/// The index of a field by its name; the name where the schema lacks it.
 struct FieldName<'a> {
     fields: &'a [Field],
     next: usize,
 }
 
 impl<'de> DeserializeSeed<'de> for FieldName<'_> {
-    type Value = Option<usize>;
+    type Value = Result<usize, String>;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_str(self)
@@ -366,7 +387,7 @@ impl<'de> DeserializeSeed<'de> for FieldName<'_> {
 }
 
 impl Visitor<'_> for FieldName<'_> {
-    type Value = Option<usize>;
+    type Value = Result<usize, String>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a field's name")
@@ -374,9 +395,9 @@ impl Visitor<'_> for FieldName<'_> {
 
     fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Self::Value, E> {
         if self.fields.get(self.next).is_some_and(|field| field.name == name) {
-            return Ok(Some(self.next));
+            return Ok(Ok(self.next));
         }
-        Ok(self.fields.iter().position(|field| field.name == name))
+        Ok(self.fields.iter().position(|field| field.name == name).ok_or_else(|| name.to_owned()))
     }
 }
 
@@ -407,6 +428,23 @@ mod tests {
         let text = items.iter().map(|item| format!("{:?}", item.read(&mut reader).unwrap())).collect::<Vec<_>>();
         assert!(reader.rest().is_empty());
         Ok(text.join(" "))
+    }
+
+    #[test]
+    fn rows_without_a_schema_of_their_own_have_to_fit_exactly() {
+        let schema = r#"{"type":"record","name":"E","fields":[{"name":"before","type":["null",{"type":"record","name":"V","fields":[
+            {"name":"id","type":"int"},{"name":"s","type":["null","string"]}]}]},{"name":"after","type":["null","V"]},
+            {"name":"op","type":"string"}]}"#;
+        let exact = Transcoder::compile(schema).unwrap().with_exact_rows();
+        let write = |payload: &str| exact.transcode(payload.as_bytes(), &mut Vec::new());
+        write(r#"{"before":null,"after":{"s":null,"id":1},"source":{"x":1},"op":"c"}"#).unwrap();
+        for (payload, field, problem) in [
+            (r#"{"after":{"id":1},"op":"c"}"#, "after.s", Problem::Missing),
+            (r#"{"after":{"id":1,"s":null,"new":1},"op":"c"}"#, "after.new", Problem::Unknown),
+            (r#"{"before":{"id":1,"s":"a","new":1},"op":"d"}"#, "before.new", Problem::Unknown),
+        ] {
+            assert_eq!(write(payload), Err(Misfit { field: field.into(), problem }), "{payload}");
+        }
     }
 
     #[test]

@@ -270,7 +270,7 @@ fn interpret(kind: &Kind, text: &str) -> Result<Value, String> {
             }
         }
         Kind::Choice { works, later } => choice(works, later, text),
-        Kind::Text | Kind::Secret | Kind::Texts | Kind::Map => Ok(json!(text)),
+        Kind::Text | Kind::Verbatim | Kind::Secret | Kind::Texts | Kind::Map => Ok(json!(text)),
         Kind::Section(_) | Kind::Sections(_) | Kind::Family | Kind::Later | Kind::Elsewhere(_) => {
             Err("is not a single value".to_owned())
         }

@@ -22,6 +22,8 @@ pub enum Kind {
     Sections(&'static [Field]),
     /// Any text.
     Text,
+    /// Text that may be blank.
+    Verbatim,
     /// Text that never shows up in messages.
     Secret,
     /// A whole number within bounds.
