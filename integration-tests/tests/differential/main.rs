@@ -11,16 +11,59 @@ mod json;
 mod tables;
 mod types;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::capture::{Options, capture};
 
 #[tokio::test]
 async fn every_type_is_debeziums() -> Result<()> {
-    let (sync, pairs) = capture("types", types::cases(), Options::default()).await?;
+    let (sync, pairs) = capture("types", types::cases(&[types::DATES, types::MICROS]), Options::default()).await?;
     compare::check(&pairs).await?;
     compare::check_subjects(&pairs).await?;
     sync.finish().await
+}
+
+/// Handling modes, and how the values then differ.
+const MODES: [(&[(&str, &str)], &[&[case::Deviation]]); 3] = [
+    (
+        &[
+            ("decimal.handling.mode", "string"),
+            ("time.precision.mode", "isostring"),
+            ("binary.handling.mode", "hex"),
+            ("interval.handling.mode", "string"),
+        ],
+        &[types::TEXTS],
+    ),
+    (
+        &[
+            ("decimal.handling.mode", "double"),
+            ("time.precision.mode", "connect"),
+            ("binary.handling.mode", "base64"),
+            ("tombstones.on.delete", "false"),
+        ],
+        &[types::DATES, types::LOSSY],
+    ),
+    (
+        &[
+            ("time.precision.mode", "microseconds"),
+            ("binary.handling.mode", "base64-url-safe"),
+            ("unavailable.value.placeholder", "gone"),
+            ("skipped.operations", "t"),
+        ],
+        &[types::DATES, types::MICROS],
+    ),
+];
+
+#[tokio::test]
+async fn every_type_is_debeziums_in_other_modes() -> Result<()> {
+    for (properties, deviations) in MODES {
+        let options = Options { properties, ..Options::default() };
+        let (sync, pairs) = capture("modes", types::cases(deviations), options).await?;
+        compare::check(&pairs).await.with_context(|| format!("{properties:?}"))?;
+        compare::check_subjects(&pairs).await?;
+        sync.finish().await?;
+    }
+    Ok(())
 }
 
 #[tokio::test]

@@ -131,6 +131,21 @@ pub(crate) const CASES: &[Case] = &[
         deviations: &[],
     },
     Case {
+        name: "an index as identity, and comments",
+        tables: &["by_index"],
+        before: "CREATE TABLE by_index (a int NOT NULL, b text NOT NULL, v text, w int DEFAULT 3);
+                 CREATE UNIQUE INDEX by_index_b ON by_index (b); ALTER TABLE by_index REPLICA IDENTITY USING INDEX by_index_b;
+                 COMMENT ON TABLE by_index IS 'a table'; COMMENT ON COLUMN by_index.v IS 'a column';
+                 INSERT INTO by_index VALUES (1, 'one', 'v'), (2, 'two', NULL)",
+        after: &[
+            "UPDATE by_index SET v = 'w' WHERE b = 'one'",
+            "UPDATE by_index SET b = 'eins' WHERE b = 'one'",
+            "DELETE FROM by_index WHERE b = 'two'",
+        ],
+        in_step: false,
+        deviations: &[],
+    },
+    Case {
         name: "odd identifiers",
         tables: &[r#""Sch ema"."Select from""#, r#""größe.x"."täble-1st""#],
         before: r#"CREATE SCHEMA "Sch ema"; CREATE SCHEMA "größe.x";

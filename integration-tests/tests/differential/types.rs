@@ -8,7 +8,7 @@ use crate::case::{Case, Deviation};
 
 /// Columns are named by their types. The rows of `nullable` hold all values and a NULL; `required` does not allow it, so
 /// that the stand-ins of a delete show.
-pub(crate) fn cases() -> &'static [Case] {
+pub(crate) fn cases(deviations: &[&[Deviation]]) -> &'static [Case] {
     let columns = |constraint: &str| {
         COLUMNS.iter().fold("id int PRIMARY KEY".to_owned(), |mut text, (column, _)| {
             write!(text, ", \"{column}\" {column}{constraint}").ok();
@@ -51,7 +51,7 @@ pub(crate) fn cases() -> &'static [Case] {
         before: leak(before),
         after: after.leak(),
         in_step: false,
-        deviations: DEVIATIONS,
+        deviations: [&[COMMON], deviations].concat().concat().leak(),
     };
     vec![types].leak()
 }
@@ -81,17 +81,7 @@ fn stops(column: &str, value: &str, required: bool) -> bool {
 /// Debezium reads dates of a snapshot and the elements of arrays through `java.sql`, which has no years before Christ, no
 /// infinity and no 24:00:00; so these differ from what it writes for the same values elsewhere. It loses `name` in the
 /// log, and arrays of several dimensions everywhere. We write the same for the same value everywhere.
-const DEVIATIONS: &[Deviation] = &[
-    Deviation { operations: "r", column: "date", debezium: "1001860", ours: "-2440550" },
-    Deviation { operations: "r", column: "date", debezium: "-622191234", ours: "-2147472692" },
-    Deviation { operations: "r", column: "date", debezium: "-625821272", ours: "-2147472691" },
-    Deviation {
-        operations: "rcd",
-        column: "date__",
-        debezium: "[19782, null, -622191234, 1001860]",
-        ours: "[19782, null, -2147472692, -2440550]",
-    },
-    Deviation { operations: "rcd", column: "time__", debezium: "[0, null]", ours: "[86400000000, null]" },
+const COMMON: &[Deviation] = &[
     Deviation {
         operations: "rcd",
         column: "timestamptz__",
@@ -107,4 +97,45 @@ const DEVIATIONS: &[Deviation] = &[
         debezium: "[\"[Ljava.lang.String;@*",
         ours: "[\"a\", \"b\", \"c\", \"d\"]",
     },
+];
+
+/// With dates as numbers.
+pub(crate) const DATES: &[Deviation] = &[
+    Deviation { operations: "r", column: "date", debezium: "1001860", ours: "-2440550" },
+    Deviation { operations: "r", column: "date", debezium: "-622191234", ours: "-2147472692" },
+    Deviation { operations: "r", column: "date", debezium: "-625821272", ours: "-2147472691" },
+    Deviation {
+        operations: "rcd",
+        column: "date__",
+        debezium: "[19782, null, -622191234, 1001860]",
+        ours: "[19782, null, -2147472692, -2440550]",
+    },
+];
+
+/// With times in microseconds.
+pub(crate) const MICROS: &[Deviation] =
+    &[Deviation { operations: "rcd", column: "time__", debezium: "[0, null]", ours: "[86400000000, null]" }];
+
+/// With times, decimals and intervals as text. Debezium has no array with a NaN in any mode, and takes an infinite interval
+/// for none.
+pub(crate) const TEXTS: &[Deviation] = &[
+    Deviation { operations: "r", column: "date", debezium: "\"4713-01-01Z\"", ours: "\"-4712-01-01Z\"" },
+    Deviation { operations: "r", column: "date", debezium: "\"+292278994-08-16Z\"", ours: "\"-5877611-06-21Z\"" },
+    Deviation { operations: "r", column: "date", debezium: "\"+292269055-12-02Z\"", ours: "\"-5877611-06-22Z\"" },
+    Deviation {
+        operations: "rcd",
+        column: "date__",
+        debezium: "[\"2024-02-29Z\", null, \"+292278994-08-16Z\", \"4713-01-01Z\"]",
+        ours: "[\"2024-02-29Z\", null, \"-5877611-06-21Z\", \"-4712-01-01Z\"]",
+    },
+    Deviation { operations: "rcd", column: "numeric__", debezium: "null", ours: "[\"1.50\", \"NAN\", null, *" },
+    Deviation { operations: "rcd", column: "numeric_8_3___", debezium: "null", ours: "[\"1.500\", null, *" },
+    Deviation { operations: "rcd", column: "interval", debezium: "\"P0Y0M0DT0H0M0S\"", ours: "null" },
+];
+
+/// With times in milliseconds, and decimals as doubles.
+pub(crate) const LOSSY: &[Deviation] = &[
+    Deviation { operations: "rcd", column: "time__", debezium: "[0, null]", ours: "[86400000, null]" },
+    Deviation { operations: "rcd", column: "numeric__", debezium: "null", ours: "[1.5, NaN, null, *" },
+    Deviation { operations: "rcd", column: "numeric_8_3___", debezium: "null", ours: "[1.5, null, *" },
 ];
