@@ -3,11 +3,12 @@
 //! A row's position is the commit LSN of its transaction and its number among the transaction's row messages, as the
 //! slot delivers them and before any filter, so a repeated delivery repeats the positions.
 
+mod beside;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use rustc_hash::FxHashMap;
-use syncline_event::avro::beside::{Bound, LogicalMessage};
 use syncline_event::avro::encode::{SnapshotMarker, SourceInfo, TransactionBlock};
 use syncline_event::header::BarrierKind;
 use syncline_event::operation::Operation;
@@ -15,7 +16,7 @@ use syncline_event::position::{Phase, Position};
 use syncline_event::table::TableDefinition;
 use syncline_event::tuple::TupleCell;
 
-use crate::beside::{Beside, MESSAGES, Tally, message_topic};
+use crate::beside::{Beside, Tally};
 use crate::captured::CapturedTable;
 use crate::clock;
 use crate::context::Context;
@@ -25,7 +26,7 @@ use crate::incremental::engine::{Due, Touch};
 use crate::incremental::run::{Heard, Incremental};
 use crate::reselect::Reselected;
 use crate::signals::{Signal, SignalError};
-use crate::sources::postgres::pgoutput::{Logical, Message, OldTuple, Relation, Truncate, Tuple};
+use crate::sources::postgres::pgoutput::{Message, OldTuple, Relation, Truncate, Tuple};
 use crate::sources::postgres::relation::{CellBuffer, Layout, definition_of, fill_unchanged};
 
 /// The transaction whose messages arrive.
@@ -171,54 +172,6 @@ impl Stream {
             Message::Type | Message::Origin => {}
         }
         Ok(None)
-    }
-
-    async fn bound(
-        &mut self,
-        context: &Context,
-        id: String,
-        commit_us: i64,
-        ended: Option<&[(String, u64)]>,
-    ) -> Result<(), ProducerError> {
-        let bound = Bound { id, ts_ms: commit_us.div_euclid(1_000), ended };
-        self.beside.bound(context, &bound).await
-    }
-
-    /// Publishes a logical message. It takes no number: rows keep theirs whatever messages are between them.
-    async fn message(&mut self, context: &Context, message: Logical<'_>) -> Result<(), ProducerError> {
-        if !context.config.events.messages.takes(message.prefix) {
-            return Ok(());
-        }
-        let transaction = self.transaction.filter(|_| message.transactional);
-        let now_ns = clock::now_ns();
-        let source = SourceInfo {
-            ts_us: self.committed_us.unwrap_or(now_ns.div_euclid(1_000)),
-            snapshot: SnapshotMarker::False,
-            // One that stands for itself ends where it stands.
-            sequence: (if message.transactional { self.last_commit } else { Some(message.lsn) }, message.lsn),
-            tx_id: transaction.map(|transaction| i64::from(transaction.id)),
-            lsn: message.lsn,
-            origin: None,
-            origin_lsn: None,
-        };
-        let block = match (&mut self.tally, transaction) {
-            (Some(tally), Some(transaction)) => {
-                // Debezium counts each message as the first of a table of its own.
-                let block = tally.next(MESSAGES, transaction.id, message.lsn);
-                let block = TransactionBlock { data_collection_order: 1, ..block };
-                tally.add(MESSAGES, || message_topic(&context.config.topic_prefix), 1);
-                Some(block)
-            }
-            _ => None,
-        };
-        let message = LogicalMessage {
-            prefix: message.prefix,
-            content: message.content,
-            source,
-            transaction: block,
-            now_ms: now_ns.div_euclid(1_000_000),
-        };
-        self.beside.message(context, &message).await
     }
 }
 

@@ -6,6 +6,7 @@ use crate::chunk::NamedSchemas;
 use crate::simulation::memory::Plan;
 use crate::simulation::source::{KEY_SCHEMA, SOURCE, TOPIC, VALUE_SCHEMA, definition, schema};
 use syncline_event::avro::encode::{ConnectorInfo, RowChange, TableEncoder};
+use syncline_event::operation::Operation;
 use syncline_event::position::{Phase, Position};
 use syncline_event::tuple::TupleCell;
 use syncline_transforms::mapping::{Mapping, SourceTable, Written};

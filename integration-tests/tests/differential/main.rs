@@ -24,39 +24,44 @@ async fn every_type_is_debeziums() -> Result<()> {
 }
 
 /// Handling modes, and how the values then differ.
-const MODES: [(&[(&str, &str)], &[&[case::Deviation]]); 3] = [
-    (
-        &[
+struct Modes {
+    properties: &'static [(&'static str, &'static str)],
+    deviations: &'static [&'static [case::Deviation]],
+}
+
+const MODES: [Modes; 3] = [
+    Modes {
+        properties: &[
             ("decimal.handling.mode", "string"),
             ("time.precision.mode", "isostring"),
             ("binary.handling.mode", "hex"),
             ("interval.handling.mode", "string"),
         ],
-        &[types::TEXTS],
-    ),
-    (
-        &[
+        deviations: &[types::TEXTS],
+    },
+    Modes {
+        properties: &[
             ("decimal.handling.mode", "double"),
             ("time.precision.mode", "connect"),
             ("binary.handling.mode", "base64"),
             ("tombstones.on.delete", "false"),
         ],
-        &[types::DATES, types::LOSSY],
-    ),
-    (
-        &[
+        deviations: &[types::DATES, types::LOSSY],
+    },
+    Modes {
+        properties: &[
             ("time.precision.mode", "microseconds"),
             ("binary.handling.mode", "base64-url-safe"),
             ("unavailable.value.placeholder", "gone"),
             ("skipped.operations", "t"),
         ],
-        &[types::DATES, types::MICROS],
-    ),
+        deviations: &[types::DATES, types::MICROS],
+    },
 ];
 
 #[tokio::test]
 async fn every_type_is_debeziums_in_other_modes() -> Result<()> {
-    for (properties, deviations) in MODES {
+    for Modes { properties, deviations } in MODES {
         let options = Options { properties, ..Options::default() };
         let (sync, pairs) = capture("modes", types::cases(deviations), options).await?;
         compare::check(&pairs).await.with_context(|| format!("{properties:?}"))?;
