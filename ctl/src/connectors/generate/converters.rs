@@ -1,4 +1,4 @@
-//! Keys and values in Kafka as our own processes write and read them.
+//! Keys and values in Kafka in the form of the file; JSON with its schemas, since a sink that is not ours needs them.
 
 use serde_json::Value;
 use syncline_runtime::settings::RegistrySettings;
