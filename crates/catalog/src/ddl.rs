@@ -185,7 +185,12 @@ pub fn type_text(column_type: &ColumnType) -> Result<String, IdentError> {
     match &column_type.kind {
         TypeKind::Array { element } => Ok(format!("{}[]", type_text(element)?)),
         TypeKind::Base | TypeKind::Enum { .. } if column_type.schema == "pg_catalog" => Ok(column_type.format.clone()),
-        TypeKind::Base | TypeKind::Enum { .. } => qualified(&column_type.schema, &column_type.name),
+        TypeKind::Base | TypeKind::Enum { .. } => {
+            // `vector(3)`, `geometry(Point,4326)`.
+            let modifiers = column_type.format.find('(').filter(|_| column_type.modifier != -1);
+            let modifiers = modifiers.and_then(|start| column_type.format.get(start..)).unwrap_or_default();
+            Ok(qualified(&column_type.schema, &column_type.name)? + modifiers)
+        }
     }
 }
 
@@ -228,6 +233,20 @@ mod tests {
             kind: TypeKind::Enum { labels: vec!["sad".into(), "it's".into()] },
             ..column_type("mood", "\"Sch ema\".mood")
         }
+    }
+
+    #[test]
+    fn types_of_extensions_keep_their_modifiers() {
+        let own = |name: &str, format: &str, modifier| ColumnType {
+            schema: "gis".into(),
+            modifier,
+            ..column_type(name, format)
+        };
+        assert_eq!(
+            type_text(&own("geometry", "gis.geometry(Point,4326)", 1_107_460)).unwrap(),
+            r#""gis"."geometry"(Point,4326)"#
+        );
+        assert_eq!(type_text(&own("hstore", "gis.hstore", -1)).unwrap(), r#""gis"."hstore""#);
     }
 
     #[test]

@@ -156,7 +156,7 @@ fn types_without_a_meaning_are_refused_by_name() {
         (r#"{"type":"array","items":{"type":"array","items":"int"}}"#, "an array of arrays"),
         (
             r#"{"type":"record","name":"Geometry","namespace":"io.debezium.data.geometry","fields":[]}"#,
-            "io.debezium.data.geometry.Geometry",
+            "io.debezium.data.geometry.Geometry without wkb (bytes)",
         ),
         (r#"{"type":"string","connect.name":"io.debezium.time.MicroTime"}"#, "string (io.debezium.time.MicroTime)"),
     ] {

@@ -95,6 +95,9 @@ pub(super) fn write(form: &Form, text: &[u8], out: &mut Vec<u8>) -> Result<Fidel
             return Ok(if usize::try_from(*length) == Ok(text.len()) { Exact } else { Lossy });
         }
         Form::Point => point(text, out)?,
+        Form::Spatial(_) => return spatial(text, out),
+        Form::DoubleVector => return vector(text, out, |digits, out| Ok(write::double(out, number::float(digits)?))),
+        Form::FloatVector => return vector(text, out, float_element),
         Form::Hstore => return hstore_json(text, out),
         Form::HstoreMap => return hstore_map(text, out),
         Form::Array(element) => return array(text, element, out),
@@ -120,9 +123,60 @@ pub(super) fn write_zero(form: &Form, out: &mut Vec<u8>) {
         Form::IsoInterval => write::bytes(out, b"P0Y0M0DT0H0M0S"),
         Form::Point => write_point(0.0, 0.0, out),
         Form::Hstore => write::bytes(out, b"{}"),
+        Form::Spatial(_) => {
+            write::bytes(out, EMPTY_COLLECTION);
+            out.push(0);
+        }
         // One zero byte: false, the number 0, or nothing in a text, bytes or an array.
         _ => out.push(0),
     }
+}
+
+/// `GEOMETRYCOLLECTION EMPTY` (Debezium's `PostgisGeometry.createEmpty`).
+const EMPTY_COLLECTION: &[u8] = &[1, 7, 0, 0, 0, 0, 0, 0, 0];
+
+/// Hexadecimal EWKB, with its SRID once more where it has one.
+fn spatial(text: &[u8], out: &mut Vec<u8>) -> Result<Fidelity, Malformed> {
+    const HAS_SRID: u32 = 0x2000_0000;
+    let (pairs, []) = text.as_chunks::<2>() else { return Err(Malformed) };
+    let nibble = |digit: u8| char::from(digit).to_digit(16).ok_or(Malformed);
+    let bytes = pairs.iter().map(|[high, low]| Ok((nibble(*high)? << 4 | nibble(*low)?) as u8));
+    let bytes = bytes.collect::<Result<Vec<u8>, Malformed>>()?;
+    let (order, [kind, srid, ..]) =
+        (bytes.first().ok_or(Malformed)?, bytes.get(1..).unwrap_or_default().as_chunks::<4>().0)
+    else {
+        return Err(Malformed);
+    };
+    let number = |bytes: [u8; 4]| if *order == 0 { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) };
+    write::bytes(out, &bytes);
+    if number(*kind) & HAS_SRID == 0 {
+        out.push(0);
+    } else {
+        out.push(2);
+        write::long(out, i64::from(number(*srid).cast_signed()));
+    }
+    Ok(Lossy)
+}
+
+/// `[1,2.5,3]`.
+fn vector(
+    text: &[u8],
+    out: &mut Vec<u8>,
+    element: impl Fn(&[u8], &mut Vec<u8>) -> Result<(), Malformed>,
+) -> Result<Fidelity, Malformed> {
+    let inner = text.strip_prefix(b"[").and_then(|text| text.strip_suffix(b"]")).ok_or(Malformed)?;
+    let count = inner.split(|byte| *byte == b',').count();
+    write::length(out, count);
+    for digits in inner.split(|byte| *byte == b',') {
+        element(digits, out)?;
+    }
+    out.push(0);
+    Ok(Lossy)
+}
+
+fn float_element(digits: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
+    out.extend_from_slice(&number::float::<f32>(digits)?.to_le_bytes());
+    Ok(())
 }
 
 /// The source's text travels along: a column of the type takes no JSON.

@@ -100,12 +100,25 @@ pub(super) enum Form {
     },
     /// `point`: a record.
     Point,
+    /// PostGIS: a record of EWKB and SRID.
+    Spatial(Spatial),
+    /// pgvector's `vector`: an array of doubles.
+    DoubleVector,
+    /// pgvector's `halfvec`: an array of floats.
+    FloatVector,
     /// `hstore` as a JSON object.
     Hstore,
     /// `hstore` as a map.
     HstoreMap,
     /// An array of one of the others.
     Array(Box<Form>),
+}
+
+/// The types of PostGIS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spatial {
+    Geometry,
+    Geography,
 }
 
 /// What Debezium calls a text.
@@ -212,11 +225,15 @@ impl Form {
         })
     }
 
-    /// Types of PostgreSQL's own extensions, in whichever schema they were installed.
+    /// Types of well-known extensions, in whichever schema they were installed.
     fn extension(name: &str, handling: &Handling) -> Option<Self> {
         Some(match (name, handling.hstore) {
             ("citext" | "isbn" | "isbn13", _) => Self::Text(TextForm::Plain),
             ("ltree", _) => Self::Text(TextForm::Ltree),
+            ("geometry", _) => Self::Spatial(Spatial::Geometry),
+            ("geography", _) => Self::Spatial(Spatial::Geography),
+            ("vector", _) => Self::DoubleVector,
+            ("halfvec", _) => Self::FloatVector,
             ("hstore", HstoreHandling::Json) => Self::Hstore,
             ("hstore", HstoreHandling::Map) => Self::HstoreMap,
             _ => return None,
@@ -234,6 +251,10 @@ impl Form {
             | Self::Interval
             | Self::IsoInterval
             | Self::Point
+            | Self::DoubleVector
+            | Self::FloatVector
+            // Its arrays have colons for commas.
+            | Self::Spatial(_)
             | Self::Array(_)
             | Self::Text(TextForm::Xml | TextForm::Tsvector) => false,
             _ => name != "name",
@@ -351,6 +372,7 @@ mod tests {
             array(base("money", "pg_catalog", -1)),
             array(base("name", "pg_catalog", -1)),
             array(base("vector", "public", -1)),
+            base("sparsevec", "public", -1),
         ] {
             let reason = form(&unsupported).unwrap_err();
             assert!(reason.contains(&unsupported.format), "{reason}");

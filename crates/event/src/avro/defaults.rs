@@ -63,6 +63,9 @@ fn has_defaults(column: &Column, form: &Form) -> bool {
         | Form::Array(_)
         | Form::Hstore
         | Form::HstoreMap
+        | Form::Spatial(_)
+        | Form::DoubleVector
+        | Form::FloatVector
         | Form::Text(TextForm::Tsvector) => false,
         Form::Text(TextForm::Plain) => matches!(column.column_type.name.as_str(), "text" | "varchar" | "bpchar"),
         _ => true,

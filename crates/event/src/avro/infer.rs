@@ -200,6 +200,8 @@ fn column_type(schema: &WriterSchema, node: NodeId) -> Result<ColumnType, String
         Meaning::Bits(i32::MAX) => plain("varbit", "bit varying"),
         Meaning::Bits(length) => ("bit", length, format!("bit({length})")),
         Meaning::Point => plain("point", "point"),
+        // MySQL's WKB does not hold its SRID: bytes alone would lose it.
+        Meaning::Spatial => return Err(schema.node(node).shape.name().to_owned()),
         Meaning::Array(_) => return Err("an array of arrays".into()),
     };
     Ok(ColumnType {

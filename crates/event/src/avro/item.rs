@@ -45,6 +45,7 @@ enum Read {
     Point(Box<RecordRead>),
     Array(Box<Item>),
     TextMap(Box<Item>),
+    Spatial(Box<RecordRead>),
 }
 
 /// The record of a value that consists of two parts, in the order of its fields.
@@ -143,6 +144,7 @@ impl Read {
                 }
                 Self::Array(Box::new(element))
             }
+            Meaning::Spatial => Self::Spatial(Box::new(RecordRead::of_bytes(schema, id, "wkb", skips)?)),
             Meaning::TextMap(values) => Self::TextMap(Box::new(Item::compile(schema, values, skips)?)),
         })
     }
@@ -182,12 +184,25 @@ impl Read {
                 Value::Point { x, y }
             }
             Self::Array(element) => Value::Array(ArrayValue::read(element, reader)?),
+            Self::Spatial(record) => Value::Bytes(record.read(reader, Reader::bytes, |_| Ok(()))?.0),
             Self::TextMap(value) => Value::Map(MapValue::read(value, reader)?),
         })
     }
 }
 
 impl RecordRead {
+    /// One part of bytes; the others are passed over.
+    fn of_bytes(schema: &WriterSchema, id: NodeId, name: &str, skips: &Arc<SkipTable>) -> Result<Self, String> {
+        let (record, fields) = schema.record(id).ok_or("a type that is not the record its name says")?;
+        let is_wanted = |name_of: &str, node: NodeId| name_of == name && schema.node(node).shape.name() == "bytes";
+        if !fields.iter().any(|field| is_wanted(&field.name, field.node)) {
+            return Err(format!("{record} without {name} (bytes)"));
+        }
+        let part = |name_of: &str, node| if is_wanted(name_of, node) { Part::First } else { Part::Skip(node) };
+        let parts = fields.iter().map(|field| part(&field.name, field.node)).collect();
+        Ok(Self { parts, skips: Arc::clone(skips) })
+    }
+
     fn compile(
         schema: &WriterSchema,
         id: NodeId,

@@ -88,7 +88,13 @@ pub(super) fn default_value(form: &Form, value: &[u8]) -> Option<String> {
         Form::Bytes | Form::Decimal { .. } | Form::Money | Form::Bits { .. } => {
             reader.bytes().map(|bytes| quoted(&bytes.iter().copied().map(char::from).collect::<String>()))
         }
-        Form::VariableDecimal | Form::Point | Form::Array(_) | Form::HstoreMap => return None,
+        Form::VariableDecimal
+        | Form::Point
+        | Form::Array(_)
+        | Form::HstoreMap
+        | Form::Spatial(_)
+        | Form::DoubleVector
+        | Form::FloatVector => return None,
     };
     Some(read.expect("the bytes were written for the form"))
 }
@@ -161,8 +167,8 @@ fn append(form: &Form, text: Option<&[u8]>, reader: &mut Reader<'_>, out: &mut S
             out.push_str(",\"srid\":null}");
             reader.long()?;
         }
-        // A map is no key: it has no order to find it by.
-        Form::HstoreMap => return Err(Problem::Block),
+        // No keys: there is no order to find them by, or none that says what is equal.
+        Form::HstoreMap | Form::Spatial(_) | Form::DoubleVector | Form::FloatVector => return Err(Problem::Block),
         Form::Array(element) => {
             out.push('[');
             let items = reader.block()?.map_or(0, |block| block.items);

@@ -4,7 +4,7 @@
 //! are written in full where they first occur and by name later, and a namespace is left out where it is that of the
 //! record around it.
 
-use super::column::{Form, TextForm};
+use super::column::{Form, Spatial, TextForm};
 use super::{defaults, json};
 use crate::handling::Handling;
 use crate::name::adjust_schema;
@@ -131,6 +131,18 @@ const POINT: &str = concat!(
     r#""connect.doc":"Geometry (POINT)","connect.version":1,"connect.name":"io.debezium.data.geometry.Point"}"#,
 );
 
+const GEOMETRY: &str = concat!(
+    r#"{"type":"record","name":"Geometry","namespace":"io.debezium.data.geometry","#,
+    r#""fields":[{"name":"wkb","type":"bytes"},{"name":"srid","type":["null","int"],"default":null}],"#,
+    r#""connect.doc":"Geometry","connect.version":1,"connect.name":"io.debezium.data.geometry.Geometry"}"#,
+);
+
+const GEOGRAPHY: &str = concat!(
+    r#"{"type":"record","name":"Geography","namespace":"io.debezium.data.geometry","#,
+    r#""fields":[{"name":"wkb","type":"bytes"},{"name":"srid","type":["null","int"],"default":null}],"#,
+    r#""connect.doc":"Geography","connect.version":1,"connect.name":"io.debezium.data.geometry.Geography"}"#,
+);
+
 struct RecordName {
     full: String,
     /// Where the part behind the last point begins.
@@ -155,11 +167,20 @@ struct Schema<'a> {
     text: String,
     variable_decimal_seen: bool,
     point_seen: bool,
+    geometry_seen: bool,
+    geography_seen: bool,
 }
 
 impl<'h> Schema<'h> {
     fn new(handling: &'h Handling) -> Self {
-        Self { handling, text: String::new(), variable_decimal_seen: false, point_seen: false }
+        Self {
+            handling,
+            text: String::new(),
+            variable_decimal_seen: false,
+            point_seen: false,
+            geometry_seen: false,
+            geography_seen: false,
+        }
     }
 
     fn push(&mut self, text: &str) {
@@ -289,6 +310,23 @@ impl<'h> Schema<'h> {
             Form::Point => {
                 let seen = std::mem::replace(&mut self.point_seen, true);
                 return self.push(if seen { r#""io.debezium.data.geometry.Point""# } else { POINT });
+            }
+            Form::Spatial(Spatial::Geometry) => {
+                let seen = std::mem::replace(&mut self.geometry_seen, true);
+                return self.push(if seen { r#""io.debezium.data.geometry.Geometry""# } else { GEOMETRY });
+            }
+            Form::Spatial(Spatial::Geography) => {
+                let seen = std::mem::replace(&mut self.geography_seen, true);
+                return self.push(if seen { r#""io.debezium.data.geometry.Geography""# } else { GEOGRAPHY });
+            }
+            Form::DoubleVector | Form::FloatVector => {
+                let (items, name) = match form {
+                    Form::DoubleVector => ("double", "DoubleVector"),
+                    _ => ("float", "FloatVector"),
+                };
+                return self.push(&format!(
+                    r#"{{"type":"array","items":"{items}","connect.version":1,"connect.name":"io.debezium.data.{name}"}}"#
+                ));
             }
             Form::HstoreMap => return self.push(r#"{"type":"map","values":["null","string"]}"#),
             Form::Array(element) => {

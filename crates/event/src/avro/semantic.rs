@@ -52,6 +52,8 @@ pub(super) enum Meaning {
     Point,
     /// An array of this element type.
     Array(NodeId),
+    /// EWKB beside its SRID.
+    Spatial,
     /// A map from text to text, which may be null.
     TextMap(NodeId),
 }
@@ -97,6 +99,9 @@ pub(super) fn meaning(schema: &WriterSchema, id: NodeId) -> Result<Meaning, Stri
         ("org.apache.kafka.connect.data.Decimal", Shape::Bytes | Shape::Fixed(1..)) => decimal(node)?,
         ("io.debezium.data.VariableScaleDecimal", Shape::Record { .. }) => Meaning::VariableScaleDecimal,
         ("io.debezium.data.geometry.Point", Shape::Record { .. }) => Meaning::Point,
+        ("io.debezium.data.geometry.Geometry" | "io.debezium.data.geometry.Geography", Shape::Record { .. }) => {
+            Meaning::Spatial
+        }
         // Another Avro type under a name of which every bit counts, or a type newer than this list.
         (name, _) if name.starts_with("io.debezium.time.") || name.starts_with("org.apache.kafka.connect.data.") => {
             return Err(unsupported());
