@@ -96,7 +96,7 @@ pub(super) fn write(form: &Form, text: &[u8], out: &mut Vec<u8>) -> Result<Fidel
         }
         Form::Point => point(text, out)?,
         Form::Spatial(_) => return spatial(text, out),
-        Form::DoubleVector => return vector(text, out, |digits, out| Ok(write::double(out, number::float(digits)?))),
+        Form::DoubleVector => return vector(text, out, double_element),
         Form::FloatVector => return vector(text, out, float_element),
         Form::Hstore => return hstore_json(text, out),
         Form::HstoreMap => return hstore_map(text, out),
@@ -172,6 +172,11 @@ fn vector(
     }
     out.push(0);
     Ok(Lossy)
+}
+
+fn double_element(digits: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
+    write::double(out, number::float(digits)?);
+    Ok(())
 }
 
 fn float_element(digits: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
