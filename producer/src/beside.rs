@@ -4,16 +4,21 @@
 use std::time::{Duration, Instant};
 
 use rdkafka::message::OwnedHeaders;
+use sqlx::PgConnection;
 use syncline_event::avro::beside::{
-    Bound, Encoded, Frames, HEARTBEAT_KEY, HEARTBEAT_VALUE, JsonParts, LogicalMessage, MESSAGE_KEY, MessageEncoder,
+    Bound, Encoded, Frames, HEARTBEAT_KEY, HEARTBEAT_VALUE, LogicalMessage, MESSAGE_KEY, MessageEncoder,
     TRANSACTION_KEY, TRANSACTION_VALUE, bound, heartbeat, message_value_schema,
 };
 use syncline_event::avro::encode::TransactionBlock;
+use syncline_event::json::write::JsonParts;
 use syncline_event::partition::partition_for_key;
 use syncline_runtime::kafka::Admin;
+use syncline_runtime::settings::DatabaseSettings;
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
 use crate::clock;
-use crate::config::{Format, Heartbeat};
+use crate::config::Format;
 use crate::context::Context;
 use crate::error::ProducerError;
 use crate::publish::{MAX_RECORD_BYTES, Record, Topic};
@@ -48,8 +53,8 @@ impl SideTopic {
         let partitions = u32::try_from(topic.info.partitions).unwrap_or(1);
         let topic = Topic::new(name.to_owned(), partitions);
         if context.config.events.format == Format::Json {
-            let json = Some(JsonParts::new(key, value));
-            return Ok(Self { topic, frames: Frames::new(0, 0), json });
+            let json = JsonParts::compile(key, value).expect("Debezium's schemas are well formed");
+            return Ok(Self { topic, frames: Frames::new(0, 0), json: Some(json) });
         }
         let key = context.registry.register(&format!("{name}-key"), key).await?;
         let value = context.registry.register(&format!("{name}-value"), value).await?;
@@ -58,7 +63,7 @@ impl SideTopic {
 
     async fn send(&mut self, context: &Context, record: Encoded) -> Result<(), ProducerError> {
         let record = match &self.json {
-            Some(json) => json.of(record),
+            Some(parts) => record.into_json(parts),
             None => record,
         };
         let partition = partition_for_key(&record.key, self.topic.partitions());
@@ -76,6 +81,8 @@ pub(crate) struct Beside {
     transactions: Option<SideTopic>,
     heartbeat: Option<SideTopic>,
     beaten: Option<Instant>,
+    /// Ends with the life.
+    actions: JoinSet<()>,
 }
 
 impl Beside {
@@ -136,35 +143,59 @@ impl Beside {
         topic.send(context, record).await
     }
 
-    /// Publishes a heartbeat where one is due, behind `heartbeat.action.query`.
+    /// Publishes a heartbeat where one is due.
     ///
     /// # Errors
     ///
     /// Kafka.
-    pub(crate) async fn beat(&mut self, context: &mut Context) -> Result<(), ProducerError> {
-        let Some(topic) = &mut self.heartbeat else { return Ok(()) };
-        let config = std::sync::Arc::clone(&context.config);
-        let Some(Heartbeat { interval, action, .. }) = &config.heartbeat else { return Ok(()) };
-        if self.beaten.is_some_and(|beaten| beaten.elapsed() < *interval) {
+    pub(crate) async fn beat(&mut self, context: &Context) -> Result<(), ProducerError> {
+        let (Some(topic), Some(settings)) = (&mut self.heartbeat, &context.config.heartbeat) else { return Ok(()) };
+        if self.beaten.is_some_and(|beaten| beaten.elapsed() < settings.interval) {
             return Ok(());
         }
-        self.beaten = Some(Instant::now());
-        if let Some(action) = action {
-            act(context, action).await;
+        // With the first beat, so not before the slot is there, whose creation would wait for the action's transaction.
+        if let (None, Some(action)) = (self.beaten, &settings.action) {
+            self.actions.spawn(act(context.config.source.clone(), action.clone(), settings.interval));
         }
-        let record = heartbeat(topic.frames, &config.topic_prefix, clock::now_ns().div_euclid(1_000_000));
+        self.beaten = Some(Instant::now());
+        let now_ms = clock::now_ns().div_euclid(1_000_000);
+        let record = heartbeat(topic.frames, &context.config.topic_prefix, now_ms);
         topic.send(context, record).await
     }
 }
 
-/// Runs the action. Capture does not depend on it: what fails is told and tried again at the next beat.
-async fn act(context: &mut Context, statement: &str) {
-    let statement = sqlx::raw_sql(sqlx::AssertSqlSafe(statement.to_owned()));
-    match tokio::time::timeout(ACTION_TIME, statement.execute(&mut context.control)).await {
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "heartbeat.action.query failed"),
-        Err(_) => tracing::warn!(seconds = ACTION_TIME.as_secs(), "heartbeat.action.query did not end in time"),
+/// Runs `heartbeat.action.query` at every beat, in a session of its own: capture must not wait for it, nor for what it
+/// waits for. What fails is told and tried again at the next beat.
+async fn act(source: DatabaseSettings, action: String, interval: Duration) {
+    let mut beats = tokio::time::interval(interval);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut session = None;
+    loop {
+        beats.tick().await;
+        if let Err(error) = once(&source, &action, &mut session).await {
+            session = None;
+            tracing::warn!(%error, "heartbeat.action.query failed; capture goes on, and the next heartbeat tries again");
+        }
     }
+}
+
+async fn once(
+    source: &DatabaseSettings,
+    action: &str,
+    session: &mut Option<PgConnection>,
+) -> Result<(), ProducerError> {
+    let failed = |error| ProducerError::source("heartbeat.action.query", error);
+    let connection = match session {
+        Some(connection) => connection,
+        None => {
+            let mut connection = syncline_catalog::connect::connect(source, "syncline-heartbeat").await?;
+            let limit = format!("SET statement_timeout = {}", ACTION_TIME.as_millis());
+            sqlx::raw_sql(sqlx::AssertSqlSafe(limit)).execute(&mut connection).await.map_err(failed)?;
+            session.insert(connection)
+        }
+    };
+    sqlx::raw_sql(sqlx::AssertSqlSafe(action.to_owned())).execute(connection).await.map_err(failed)?;
+    Ok(())
 }
 
 /// Debezium's counts of a transaction's events.

@@ -5,7 +5,7 @@ use syncline_event::table::TableDefinition;
 use syncline_runtime::kafka::Admin;
 use syncline_runtime::registry::Registry;
 
-use crate::config::ProducerConfig;
+use crate::config::{ProducerConfig, SnapshotMode};
 use crate::error::ProducerError;
 use crate::life::look;
 use crate::sources::postgres::preflight::{Ready, preflight};
@@ -43,8 +43,12 @@ pub async fn check(config: &ProducerConfig) -> Result<Report, ProducerError> {
     if locked {
         let looked = look(config, &ready).await;
         slot::unlock(&mut control, &config.slot).await.ok();
-        if let Start::Snapshot { lost: Some(what), .. } = looked?.start {
-            notes.push(format!("{what}; a start would read all rows again, as snapshot.mode is when_needed"));
+        match looked?.start {
+            Some(Start::Snapshot { lost: Some(what), .. }) => {
+                notes.push(format!("{what}; a start would read all rows again, as snapshot.mode is when_needed"));
+            }
+            None => notes.push("all rows were read before, and snapshot.mode is initial_only".to_owned()),
+            Some(_) => {}
         }
     }
     let Ready { tables, publication, slot } = ready;
@@ -52,6 +56,9 @@ pub async fn check(config: &ProducerConfig) -> Result<Report, ProducerError> {
         notes.push(format!("publication {}: {reason}; would run: {}", config.publication, statements.join("; ")));
     }
     notes.push(match slot {
+        None if config.snapshot_mode == SnapshotMode::InitialOnly => {
+            format!("slot {} does not exist, and snapshot.mode initial_only leaves none behind", config.slot)
+        }
         None => format!("slot {} does not exist and would be created", config.slot),
         Some(slot) => match slot.holder {
             None => format!("slot {} exists and is free", config.slot),

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use syncline_event::table::TableDefinition;
 
 use crate::adopted::Adopted;
+use crate::config::Format;
 use crate::error::ProducerError;
 use crate::incremental::state::State;
 
@@ -82,10 +83,19 @@ pub struct TopicCheckpoint {
     pub topic_id: String,
     /// Its partition count: a change of it would put keys elsewhere.
     pub partitions: u32,
-    /// The schema id of the topic's first key. Keys under later ids are placed as if they had this one.
+    /// The schema id of the topic's first key. Keys under later ids are placed as if they had this one. 0, which no
+    /// registry gives, for JSON.
     pub first_key_schema: u32,
     /// The definition last used: the catalog may be ahead of the log.
     pub definition: TableDefinition,
+}
+
+impl TopicCheckpoint {
+    /// The form of the topic's records.
+    #[must_use]
+    pub fn form(&self) -> Format {
+        if self.first_key_schema == 0 { Format::Json } else { Format::Avro }
+    }
 }
 
 /// The name of the checkpoint topic.

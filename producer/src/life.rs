@@ -63,7 +63,7 @@ pub(crate) async fn begin(config: &Arc<ProducerConfig>, stats: &Arc<Stats>) -> R
     lock(&mut control, &config.slot, ready.slot.as_ref()).await?;
     // The lock is held: nobody else moves the place while it is read.
     let Outlook { admin, registry, found, system, start } = look(config, &ready).await?;
-    if start == Start::Done {
+    let Some(start) = start else {
         tracing::info!("all rows were read before, and snapshot.mode is initial_only: nothing is left to do");
         if ready.slot.is_some() {
             tracing::warn!(
@@ -72,7 +72,7 @@ pub(crate) async fn begin(config: &Arc<ProducerConfig>, stats: &Arc<Stats>) -> R
             );
         }
         return Ok(None);
-    }
+    };
     let known = resumed(&start, &found);
     if let Start::Snapshot { lost: Some(what), .. } = &start {
         tracing::warn!(
@@ -87,6 +87,8 @@ pub(crate) async fn begin(config: &Arc<ProducerConfig>, stats: &Arc<Stats>) -> R
         .await
         .map_err(|error| ProducerError::source("the log's end cannot be read", error))?;
     let (mut context, tables) = beginning.prepare(control, registry, &ready, known).await?;
+    // What a topic or a schema beside the tables lacks shows before hours of a snapshot.
+    let beside = Beside::open(&context).await?;
     publish_tables(&mut context.control, config, &ready.publication).await?;
     let used = beginning.used_topics(&tables).await?;
     let start = match start {
@@ -107,7 +109,6 @@ pub(crate) async fn begin(config: &Arc<ProducerConfig>, stats: &Arc<Stats>) -> R
             let copies = reads_rows(&start, config.snapshot_mode);
             beginning.first(&mut context, &mut place, (tables, &used), (*epoch, copies), ready.slot.is_some()).await?
         }
-        Start::Done => return Ok(None),
     };
     if config.snapshot_mode == SnapshotMode::InitialOnly {
         tracing::info!("all rows are read; snapshot.mode is initial_only, so the log is not followed");
@@ -115,7 +116,6 @@ pub(crate) async fn begin(config: &Arc<ProducerConfig>, stats: &Arc<Stats>) -> R
     }
     state.opened();
     let incremental = Incremental::new(config, state, place.checkpoint().term, signals);
-    let beside = Beside::open(&context).await?;
     let stream = Stream::new(epoch, tables, incremental, config.signals.table.as_deref(), beside);
     Ok(Some(Life { context, session, place, stream, goal }))
 }
@@ -126,7 +126,8 @@ pub(crate) struct Outlook {
     registry: Registry,
     found: Found,
     system: SystemIdentity,
-    pub(crate) start: Start,
+    /// `None` where nothing is left to do.
+    pub(crate) start: Option<Start>,
 }
 
 /// Looks at everything that could stop a start, and changes nothing: a start that is refused leaves no trace.
@@ -143,20 +144,15 @@ pub(crate) async fn look(config: &ProducerConfig, ready: &Ready) -> Result<Outlo
     let system = identify(config).await?;
     let facts = ready.slot.as_ref().map(|slot| SlotFacts { confirmed_lsn: slot.confirmed_lsn, lost: slot.lost });
     let start = decide(&config.slot, facts.as_ref(), found.latest.as_ref(), &system, config.snapshot_mode)?;
-    match resumed(&start, &found) {
-        _ if config.events.format == Format::Json => {}
-        Some(checkpoint) => {
-            for (name, last) in checkpoint.topics.iter().filter(|(name, _)| ready.tables.contains_key(*name)) {
+    let known = start.as_ref().and_then(|start| resumed(start, &found)).map(|checkpoint| &checkpoint.topics);
+    for (name, definition) in &ready.tables {
+        match known.and_then(|topics| topics.get(name)) {
+            Some(last) => {
+                same_form(name, last, config.events.format)?;
                 same_topic(&admin, name, last).await?;
             }
-            for (_, definition) in ready.tables.iter().filter(|(name, _)| !checkpoint.topics.contains_key(*name)) {
-                schemas_fit(&registry, &subjects, definition).await?;
-            }
-        }
-        None => {
-            for definition in ready.tables.values() {
-                schemas_fit(&registry, &subjects, definition).await?;
-            }
+            None if config.events.format == Format::Avro => schemas_fit(&registry, &subjects, definition).await?,
+            None => {}
         }
     }
     Ok(Outlook { admin, registry, found, system, start })
@@ -220,6 +216,21 @@ pub(crate) async fn identify(config: &ProducerConfig) -> Result<SystemIdentity, 
 fn gone<'a>(ready: &'a Ready, checkpoint: &'a Checkpoint) -> impl Iterator<Item = &'a TopicCheckpoint> {
     let gone = checkpoint.topics.iter().filter(|(topic, _)| !ready.tables.contains_key(*topic));
     gone.map(|(_, topic)| topic)
+}
+
+/// A row's key is placed by its bytes, so its records would go on in another partition than those before.
+fn same_form(name: &str, last: &TopicCheckpoint, format: Format) -> Result<(), ProducerError> {
+    let (was, is) = match (last.form(), format) {
+        (Format::Avro, Format::Json) => ("Avro", "json"),
+        (Format::Json, Format::Avro) => ("JSON", "avro"),
+        _ => return Ok(()),
+    };
+    let what = format!(
+        "its records are {was}, and cdc_config.output_format.type is {is}: keys would move to other partitions and lose \
+         their order. Write the former type, or run `syncline resync --source -f <file>` to go on in the other form \
+         behind a new snapshot"
+    );
+    Err(ProducerError::Topic { topic: name.to_owned(), what })
 }
 
 /// The topic of a checkpoint, if it still is what it was.
@@ -336,7 +347,6 @@ impl Beginning<'_> {
         let (epoch, lsn, stage) = match start {
             Start::Resume { epoch, lsn, .. } => (*epoch, *lsn, Stage::Stream),
             Start::First { epoch } | Start::Snapshot { epoch, .. } => (*epoch, 0, Stage::Snapshot),
-            Start::Done => (0, 0, Stage::Done),
         };
         let checkpoint = Checkpoint {
             version: checkpoint::VERSION,

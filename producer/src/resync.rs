@@ -40,7 +40,12 @@ pub async fn plan(config: &ProducerConfig) -> Result<Plan, ProducerError> {
     }
     steps.push("note in the checkpoint that a snapshot is wanted".to_owned());
     steps.push(match config.snapshot_mode {
-        SnapshotMode::Initial | SnapshotMode::InitialOnly | SnapshotMode::WhenNeeded => format!(
+        SnapshotMode::InitialOnly => format!(
+            "at the next start of the producer: copy all rows of {} behind a marker at which consumers empty the target \
+             tables, and end, since snapshot.mode is initial_only",
+            tables.join(", ")
+        ),
+        SnapshotMode::Initial | SnapshotMode::WhenNeeded => format!(
             "at the next start of the producer: create the slot, and copy all rows of {} behind a marker at which \
              consumers empty the target tables",
             tables.join(", ")

@@ -54,11 +54,9 @@ pub enum Start {
         /// Whether the epoch opens now, since the source was promoted to another timeline.
         new_epoch: bool,
     },
-    /// All rows were read, and the log is not to be followed.
-    Done,
 }
 
-/// Compares what is there.
+/// Compares what is there. `None`: all rows were read, and the log is not to be followed.
 ///
 /// # Errors
 ///
@@ -70,11 +68,11 @@ pub fn decide(
     checkpoint: Option<&Checkpoint>,
     system: &SystemIdentity,
     mode: SnapshotMode,
-) -> Result<Start, ProducerError> {
+) -> Result<Option<Start>, ProducerError> {
     let lost = |what: String| ProducerError::Lost { slot: slot_name.to_owned(), what };
     let Some(checkpoint) = checkpoint else {
         return match slot {
-            None => Ok(Start::First { epoch: 1 }),
+            None => Ok(Some(Start::First { epoch: 1 })),
             Some(_) => Err(lost(
                 "the slot exists but no checkpoint belongs to it: it may be another program's, or the checkpoint topic \
                  was deleted"
@@ -91,15 +89,15 @@ pub fn decide(
     // Between a snapshot without a slot and another mode nothing was captured.
     let is_behind = checkpoint.stage == Stage::Done && mode != SnapshotMode::InitialOnly;
     if checkpoint.stage == Stage::Snapshot || is_behind {
-        return Ok(Start::Snapshot { epoch: checkpoint.epoch + 1, lost: None });
+        return Ok(Some(Start::Snapshot { epoch: checkpoint.epoch + 1, lost: None }));
     }
     if mode == SnapshotMode::InitialOnly {
-        return Ok(Start::Done);
+        return Ok(None);
     }
     match go_on(slot, checkpoint, system) {
-        Ok(start) => Ok(start),
+        Ok(start) => Ok(Some(start)),
         Err(what) if mode == SnapshotMode::WhenNeeded => {
-            Ok(Start::Snapshot { epoch: checkpoint.epoch + 1, lost: Some(what) })
+            Ok(Some(Start::Snapshot { epoch: checkpoint.epoch + 1, lost: Some(what) }))
         }
         Err(what) => Err(lost(what)),
     }
@@ -138,7 +136,7 @@ fn go_on(slot: Option<&SlotFacts>, checkpoint: &Checkpoint, system: &SystemIdent
 pub fn reads_rows(start: &Start, mode: SnapshotMode) -> bool {
     match start {
         Start::First { .. } | Start::Snapshot { .. } => mode.reads_rows(),
-        Start::Resume { .. } | Start::Done => false,
+        Start::Resume { .. } => false,
     }
 }
 
@@ -148,6 +146,17 @@ mod tests {
 
     use super::*;
     use SnapshotMode::{Initial, WhenNeeded};
+
+    /// A start that has something to do.
+    fn begin(
+        slot_name: &str,
+        slot: Option<&SlotFacts>,
+        checkpoint: Option<&Checkpoint>,
+        system: &SystemIdentity,
+        mode: SnapshotMode,
+    ) -> Result<Start, ProducerError> {
+        decide(slot_name, slot, checkpoint, system, mode).map(|start| start.expect("there is something to do"))
+    }
 
     fn checkpoint(stage: Stage, lsn: u64) -> Checkpoint {
         Checkpoint {
@@ -174,19 +183,19 @@ mod tests {
 
     #[test]
     fn nothing_there_is_a_first_start() {
-        assert_eq!(decide("s", None, None, &system(), Initial).unwrap(), Start::First { epoch: 1 });
+        assert_eq!(begin("s", None, None, &system(), Initial).unwrap(), Start::First { epoch: 1 });
     }
 
     #[test]
     fn a_slot_behind_the_checkpoint_goes_on() {
-        let start = decide("s", Some(&slot(90)), Some(&checkpoint(Stage::Stream, 100)), &system(), Initial).unwrap();
+        let start = begin("s", Some(&slot(90)), Some(&checkpoint(Stage::Stream, 100)), &system(), Initial).unwrap();
         assert_eq!(start, Start::Resume { epoch: 2, lsn: 100, new_epoch: false });
     }
 
     #[test]
     fn an_interrupted_snapshot_starts_over_in_a_new_epoch() {
         for found in [None, Some(slot(50))] {
-            let start = decide("s", found.as_ref(), Some(&checkpoint(Stage::Snapshot, 0)), &system(), Initial).unwrap();
+            let start = begin("s", found.as_ref(), Some(&checkpoint(Stage::Snapshot, 0)), &system(), Initial).unwrap();
             assert_eq!(start, Start::Snapshot { epoch: 3, lost: None });
         }
     }
@@ -194,13 +203,13 @@ mod tests {
     #[test]
     fn rows_that_were_to_be_read_once_are_not_read_again_until_more_is_asked_for() {
         let only = SnapshotMode::InitialOnly;
-        assert_eq!(decide("s", None, None, &system(), only).unwrap(), Start::First { epoch: 1 });
-        let interrupted = decide("s", None, Some(&checkpoint(Stage::Snapshot, 0)), &system(), only).unwrap();
+        assert_eq!(begin("s", None, None, &system(), only).unwrap(), Start::First { epoch: 1 });
+        let interrupted = begin("s", None, Some(&checkpoint(Stage::Snapshot, 0)), &system(), only).unwrap();
         assert_eq!(interrupted, Start::Snapshot { epoch: 3, lost: None });
         for stage in [Stage::Done, Stage::Stream] {
-            assert_eq!(decide("s", None, Some(&checkpoint(stage, 100)), &system(), only).unwrap(), Start::Done);
+            assert_eq!(decide("s", None, Some(&checkpoint(stage, 100)), &system(), only).unwrap(), None);
         }
-        let start = decide("s", None, Some(&checkpoint(Stage::Done, 100)), &system(), Initial).unwrap();
+        let start = begin("s", None, Some(&checkpoint(Stage::Done, 100)), &system(), Initial).unwrap();
         assert_eq!(start, Start::Snapshot { epoch: 3, lost: None });
     }
 
@@ -214,10 +223,10 @@ mod tests {
             (Some(&lost_slot), Some(&stream)),
             (Some(&slot(1)), None),
         ] {
-            let error = decide("s", found, place, &system(), Initial).unwrap_err();
+            let error = begin("s", found, place, &system(), Initial).unwrap_err();
             assert!(matches!(error, ProducerError::Lost { .. }), "{error}");
             // Without a checkpoint nobody knows whose the slot is.
-            match decide("s", found, place, &system(), WhenNeeded) {
+            match begin("s", found, place, &system(), WhenNeeded) {
                 Ok(Start::Snapshot { epoch: 3, lost: Some(_) }) => assert!(place.is_some()),
                 other => assert!(place.is_none() && other.is_err(), "{other:?}"),
             }
@@ -228,7 +237,7 @@ mod tests {
     fn another_cluster_stops_even_a_snapshot() {
         let other = SystemIdentity { system_id: "b".into(), ..system() };
         for (stage, mode) in [(Stage::Stream, Initial), (Stage::Snapshot, Initial), (Stage::Stream, WhenNeeded)] {
-            assert!(decide("s", Some(&slot(1)), Some(&checkpoint(stage, 100)), &other, mode).is_err());
+            assert!(begin("s", Some(&slot(1)), Some(&checkpoint(stage, 100)), &other, mode).is_err());
         }
     }
 
@@ -236,8 +245,8 @@ mod tests {
     fn a_promotion_opens_an_epoch_unless_it_forked_before_the_checkpoint() {
         let promoted = |forked_at| SystemIdentity { timeline: 2, forked_at, ..system() };
         let stream = checkpoint(Stage::Stream, 100);
-        let start = decide("s", Some(&slot(90)), Some(&stream), &promoted(100), Initial).unwrap();
+        let start = begin("s", Some(&slot(90)), Some(&stream), &promoted(100), Initial).unwrap();
         assert_eq!(start, Start::Resume { epoch: 3, lsn: 100, new_epoch: true });
-        assert!(decide("s", Some(&slot(90)), Some(&stream), &promoted(99), Initial).is_err());
+        assert!(begin("s", Some(&slot(90)), Some(&stream), &promoted(99), Initial).is_err());
     }
 }

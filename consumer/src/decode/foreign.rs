@@ -20,7 +20,7 @@ impl Decoders {
         let value = self.value_of(topic, record).map_err(Obstacle::Bad)?;
         let value_schema = match value {
             Wire::Null => return self.tombstone_shape(topic, record),
-            Wire::Bare { payload } => return self.bare_shape(topic, payload),
+            Wire::Bare { .. } => return self.bare_shape(topic),
             Wire::Avro { schema, .. } | Wire::Json { schema, .. } => schema,
         };
         let key = match &self.settings.key {
@@ -37,7 +37,7 @@ impl Decoders {
     }
 
     /// A JSON value alone: the target's table tells its types, where that was asked for.
-    fn bare_shape(&mut self, topic: usize, payload: &[u8]) -> Asked<Shape> {
+    fn bare_shape(&mut self, topic: usize) -> Asked<Shape> {
         if !self.settings.json_of_target {
             return Err(bad(BARE));
         }
@@ -46,11 +46,7 @@ impl Decoders {
             Some(None) => return Err(bad(NO_TABLE)),
             None => return self.ask(Need::Described { topic }),
         };
-        let table = self.known(topic, definition)?;
-        let wire = self.topics[topic].bare(definition, &table, payload, &mut self.inline).map_err(Obstacle::Bad)?;
-        let schema = wire.schema().expect("it was made with a schema");
-        self.envelope_decoder(topic, schema, definition)?;
-        Ok(Shape::Row { definition })
+        self.bare_row(topic, definition)
     }
 
     /// A value without a key: Debezium's truncate, or a table that has no key.

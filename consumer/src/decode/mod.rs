@@ -290,12 +290,21 @@ impl Decoders {
         self.inline.take_apart(record.value, named, &mut self.topics[topic].value_hint)
     }
 
-    /// A value; JSON data alone with the schema that their definition comes to.
+    /// A row of JSON data alone, by the schema that its definition comes to.
+    fn bare_row(&mut self, topic: usize, definition: u32) -> Asked<Shape> {
+        let table = self.known(topic, definition)?;
+        let schema = self.topics[topic].bare(&table, &mut self.inline).map_err(Obstacle::Bad)?;
+        self.envelope_decoder(topic, schema, definition)?;
+        Ok(Shape::Row { definition })
+    }
+
+    /// A value; JSON data alone with the schema of their definition, which [`Self::bare_row`] has made.
     fn described<'a>(&mut self, topic: usize, definition: u32, record: &Record<'a>) -> Result<Wire<'a>, String> {
         let wire = self.value_of(topic, record)?;
-        let Wire::Bare { payload } = wire else { return Ok(wire) };
-        let Some(table) = self.topics[topic].definitions.get(&definition).cloned() else { return Ok(wire) };
-        self.topics[topic].bare(definition, &table, payload, &mut self.inline)
+        match (wire, self.topics[topic].bare.get(&definition)) {
+            (Wire::Bare { payload }, Some(index)) => Ok(Wire::Json { schema: SchemaRef::Inline(*index), payload }),
+            (wire, _) => Ok(wire),
+        }
     }
 
     fn decode_tombstone(
@@ -342,13 +351,7 @@ impl Decode for Decoders {
         match self.value_of(topic, record).map_err(Obstacle::Bad)? {
             // Ours always follow the delete that they repeat.
             Wire::Null => Ok(Shape::Nothing),
-            Wire::Bare { payload } => {
-                let table = self.known(topic, header.definition)?;
-                let schema = self.topics[topic].bare(header.definition, &table, payload, &mut self.inline);
-                let schema = schema.map_err(Obstacle::Bad)?.schema().expect("it was made with a schema");
-                self.envelope_decoder(topic, schema, header.definition)?;
-                Ok(Shape::Row { definition: header.definition })
-            }
+            Wire::Bare { .. } => self.bare_row(topic, header.definition),
             Wire::Avro { schema, .. } | Wire::Json { schema, .. } => {
                 self.envelope_decoder(topic, schema, header.definition)?;
                 Ok(Shape::Row { definition: header.definition })

@@ -9,7 +9,7 @@ use syncline_event::avro::schema::{common_envelope_schema, envelope_schema};
 use syncline_event::table::TableDefinition;
 use syncline_transforms::mapping::Route;
 
-use super::wire::{Inline, SchemaRef, Wire};
+use super::wire::{Inline, SchemaRef};
 use crate::targets::TablePlan;
 
 /// The schemas of a record without our header: its key's, where that counts, and its value's.
@@ -59,27 +59,18 @@ pub(super) struct Current {
 pub(super) const INFERRED: u32 = 1 << 31;
 
 impl Topic {
-    /// JSON data alone, with the schema that their definition comes to.
-    pub(super) fn bare<'a>(
-        &mut self,
-        number: u32,
-        table: &TableDefinition,
-        payload: &'a [u8],
-        inline: &mut Inline,
-    ) -> Result<Wire<'a>, String> {
-        let index = match self.bare.get(&number) {
-            Some(index) => *index,
-            None => {
-                // What no producer numbered was described by the target.
-                let index = match number {
-                    INFERRED.. => inline.add(&common_envelope_schema(table), true)?,
-                    _ => inline.add(&envelope_schema(table), false)?,
-                };
-                self.bare.insert(number, index);
-                index
-            }
+    /// The schema of JSON data that come without one, by their definition.
+    pub(super) fn bare(&mut self, table: &TableDefinition, inline: &mut Inline) -> Result<SchemaRef, String> {
+        if let Some(index) = self.bare.get(&table.number) {
+            return Ok(SchemaRef::Inline(*index));
+        }
+        // What no producer numbered was described by the target.
+        let index = match table.number {
+            INFERRED.. => inline.add(&common_envelope_schema(table), true)?,
+            _ => inline.add(&envelope_schema(table), false)?,
         };
-        Ok(Wire::Json { schema: SchemaRef::Inline(index), payload })
+        self.bare.insert(table.number, index);
+        Ok(SchemaRef::Inline(index))
     }
 
     /// Keeps a definition that no producer numbered, under the number it has or gets.

@@ -78,10 +78,7 @@ impl Registry {
     ///
     /// [`RegistryError::Address`] if an address is not one.
     pub fn connect(settings: &RegistrySettings) -> Result<Self, RegistryError> {
-        let client = match settings.urls.is_empty() {
-            true => None,
-            false => Some(client(settings)?),
-        };
+        let client = if settings.urls.is_empty() { None } else { Some(client(settings)?) };
         let address = settings.urls.iter().map(|url| error::printable(url)).collect::<Result<Vec<_>, _>>()?.join(", ");
         let (registered, schemas, by_global_id) = (Mutex::default(), Mutex::default(), Mutex::default());
         let apicurio = Apicurio::new(settings)?;
@@ -236,6 +233,7 @@ impl Registry {
         if let Some(text) = known().get(&id) {
             return Ok(Arc::clone(text));
         }
+        self.inner.client()?;
         let text = self.inner.apicurio.by_global_id(id, &self.inner.address).await?;
         Ok(Arc::clone(known().entry(id).or_insert(text)))
     }

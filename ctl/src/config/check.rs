@@ -122,6 +122,11 @@ impl Check {
                     let text = "stands beside `table_mappings`: name the target's table there, with `target_table`";
                     self.refuse("target.properties.collection.name.format", text);
                 }
+                if sink.json_of_target && !mappings.list.is_empty() {
+                    let text = "`target` reads the source's columns off the target's table, which `table_mappings` makes \
+                                another one: have the connector write schemas";
+                    self.refuse("target.properties.json.types", text);
+                }
                 let RawDatabaseKind::Postgresql = database.kind;
                 self.database("target", database).map(|target| ConsumerConfig {
                     kafka,

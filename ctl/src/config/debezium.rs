@@ -176,7 +176,7 @@ pub(super) const PROPERTIES: &[Field] = &[
         "heartbeat.action.query",
         Kind::Text,
         Preset::Absent("none"),
-        "SQL that is run on the source before each heartbeat.",
+        "SQL that is run on the source as often, in a session of its own; each run may take ten seconds.",
     ),
     Field::new(
         "slot.failover",

@@ -8,7 +8,7 @@ use syncline_producer::columns::{ColumnSettings, KeyRule, MaskRule, Patterns};
 use syncline_producer::config::{EventSettings, Format, Heartbeat, MessageFilter, SkippedOperations};
 
 use super::check::Check;
-use super::names::topic_prefix_fault;
+use super::names::topic_fault;
 use super::raw::{RawCdc, RawFormatKind, RawProperties};
 
 /// How Debezium writes a placeholder that is no text of its own.
@@ -52,6 +52,10 @@ impl Check {
     /// The producer's heartbeat.
     pub(super) fn heartbeat(&mut self, properties: &RawProperties, topic_prefix: &str) -> Option<Heartbeat> {
         let interval = Duration::from_millis(properties.heartbeat_ms);
+        if interval.is_zero() && properties.heartbeat_action.is_some() {
+            let text = "never runs: write `heartbeat.interval.ms`, which says how often";
+            self.refuse(&property("heartbeat.action.query"), text);
+        }
         (!interval.is_zero()).then(|| Heartbeat {
             interval,
             topic: self.side_topic("topic.heartbeat.prefix", &properties.heartbeat_prefix, topic_prefix),
@@ -61,7 +65,7 @@ impl Check {
 
     fn side_topic(&mut self, name: &str, first: &str, last: &str) -> String {
         let topic = format!("{first}.{last}");
-        if let Some(fault) = topic_prefix_fault(&topic) {
+        if let Some(fault) = topic_fault(&topic) {
             self.refuse(&property(name), format!("makes the topic `{topic}`, which {fault}"));
         }
         topic

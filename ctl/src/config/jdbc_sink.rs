@@ -143,6 +143,13 @@ pub(super) fn settings(raw: &RawSinkProperties, mut refuse: impl FnMut(&str, Str
     if !included.is_empty() && !excluded.is_empty() {
         refuse("field.exclude.list", "stands beside `field.include.list`: write one of them".to_owned());
     }
+    let is_shaped = raw.primary_key_mode == RawKeyMode::RecordValue
+        || !(key_fields.is_empty() && included.is_empty() && excluded.is_empty());
+    if raw.json_types == RawJsonTypes::Target && is_shaped {
+        let text = "`target` takes columns and key from the target's table: it cannot stand beside `primary.key.*` and \
+                    `field.*.list`";
+        refuse("json.types", text.to_owned());
+    }
     SinkSettings {
         table_name,
         key: if key_fields.is_empty() { KeyColumns::OfKey } else { KeyColumns::Named(key_fields) },

@@ -1,6 +1,8 @@
 //! Names of things on servers, made from the sync's name or checked as they were written.
 
-/// Kafka's limit is 249 for a whole topic; this leaves room for schema and table.
+/// Kafka's limit.
+const TOPIC_LENGTH: usize = 249;
+/// Leaves room for schema and table.
 const PREFIX_LENGTH: usize = 120;
 /// PostgreSQL's NAMEDATALEN less the terminator.
 const IDENTIFIER_LENGTH: usize = 63;
@@ -20,13 +22,22 @@ pub(super) fn slot_from(name: &str) -> String {
 
 /// What is wrong with a topic prefix, in words that follow it.
 pub(super) fn topic_prefix_fault(prefix: &str) -> Option<String> {
-    if !prefix.chars().all(is_topic_character) {
+    topic_name_fault(prefix, PREFIX_LENGTH)
+}
+
+/// What is wrong with a whole topic's name, in words that follow it.
+pub(super) fn topic_fault(topic: &str) -> Option<String> {
+    topic_name_fault(topic, TOPIC_LENGTH)
+}
+
+fn topic_name_fault(name: &str, longest: usize) -> Option<String> {
+    if !name.chars().all(is_topic_character) {
         return Some("may hold letters, digits, `.`, `_` and `-` only".to_owned());
     }
-    if prefix.len() > PREFIX_LENGTH {
-        return Some(format!("is longer than {PREFIX_LENGTH} characters"));
+    if name.len() > longest {
+        return Some(format!("is longer than {longest} characters"));
     }
-    if prefix.starts_with('.') || prefix.ends_with('.') {
+    if name.starts_with('.') || name.ends_with('.') {
         return Some("must not begin or end with a dot".to_owned());
     }
     None

@@ -217,6 +217,14 @@ fn each_refusal_names_the_key_and_the_remedy() {
             format!("{SYNC}  properties: {{snapshot.mode: always}}"),
             "`always` is not supported yet; supported: initial, initial_only, no_data, when_needed",
         ),
+        (
+            format!("{SYNC}  properties: {{heartbeat.action.query: SELECT 1}}"),
+            "never runs: write `heartbeat.interval.ms`",
+        ),
+        (
+            format!("{SYNC}  properties: {{provide.transaction.metadata: true, topic.transaction: a b}}"),
+            "topic.transaction: makes the topic `Shop-Analytics.a b`, which may hold letters",
+        ),
         (format!("{SYNC}  properties: {{lsn.flush.mode: a}}"), "lsn.flush.mode: is not supported yet"),
         (format!("{SYNC}  properties: {{slot.name: a}}"), "set `cdc_config.postgresql.slot` instead"),
         (format!("{SYNC}  properties: {{snapshot.mod: a}}"), "did you mean `snapshot.mode`?"),
@@ -323,6 +331,7 @@ fn a_jdbc_sinks_properties_are_taken_under_their_names() {
     assert!(!sink.deletes && !sink.evolves);
     for (text, words) in [
         ("truncate.enabled: true", "has no order"),
+        ("json.types: target, field.exclude.list: [secret]", "cannot stand beside"),
         ("primary.key.mode: record_value", "primary.key.fields"),
         ("primary.key.mode: kafka", "kafka"),
         ("quote.identifiers: false", "quote.identifiers"),
@@ -334,4 +343,6 @@ fn a_jdbc_sinks_properties_are_taken_under_their_names() {
     ] {
         assert!(refusal(&with(text)).contains(words), "{text}: {}", refusal(&with(text)));
     }
+    let mapped = with("json.types: target") + "table_mappings: [{source_table: users, target_table: people}]\n";
+    assert!(refusal(&mapped).contains("have the connector write schemas"), "{}", refusal(&mapped));
 }

@@ -136,8 +136,12 @@ async fn heartbeats_act_and_a_slot_for_standbys_is_made() -> Result<()> {
     execute(&mut source, "CREATE TABLE beats (n int); INSERT INTO beats VALUES (1)").await?;
     let mut run = sync.start(&["run"])?;
     run.said("heartbeat.action.query failed", PATIENCE).await?;
-    // An action that fails is tried again, and nothing waits for it.
+    // An action that fails is tried again, and capture waits neither for it nor for what it waits for.
     execute(&mut source, "UPDATE beats SET n = 2").await?;
+    let mut other = sync.source("BEGIN; LOCK TABLE beats").await?;
+    execute(&mut source, "ALTER TABLE t ADD w int; INSERT INTO t VALUES (1000, 'v', 1)").await?;
+    sync.converge(&["t"], &mut [&mut run]).await?;
+    execute(&mut other, "COMMIT").await?;
     let topic = format!("pulse.{}", sync.name);
     wait_until("the action runs and the heart beats", async || {
         let acted = value::<bool>(&mut source, "SELECT n > 5 FROM beats").await.unwrap_or(false);
@@ -146,7 +150,13 @@ async fn heartbeats_act_and_a_slot_for_standbys_is_made() -> Result<()> {
     .await?;
     sync.converge(&["t"], &mut [&mut run]).await?;
     let failover = format!("SELECT failover FROM pg_replication_slots WHERE slot_name = '{}'", sync.name);
-    ensure!(value::<bool>(&mut source, failover).await?, "standbys would not keep the slot");
+    ensure!(value::<bool>(&mut source, failover.as_str()).await?, "standbys would not keep the slot");
     run.stop().await?;
+
+    // A slot that was made without it is not taken for one that standbys keep.
+    let name = &sync.name;
+    execute(&mut source, format!("SELECT pg_drop_replication_slot('{name}')")).await?;
+    execute(&mut source, format!("SELECT pg_create_logical_replication_slot('{name}', 'pgoutput')")).await?;
+    sync.refused(&["run"], 1, &["standbys do not keep it", "ALTER_REPLICATION_SLOT"]).await?;
     sync.finish().await
 }

@@ -1,13 +1,14 @@
 //! Every value arrives as it was: through the first copy and through the log.
 
 use anyhow::Result;
+use sqlx::PgConnection;
 use syncline_integration_tests::sql::execute;
 use syncline_integration_tests::sync::Sync;
 use syncline_integration_tests::values::postgres::{COLUMNS, DEFINITIONS};
 
 use crate::gate;
 
-pub(crate) fn table() -> String {
+fn table() -> String {
     let mut text = "CREATE TABLE every_type (id bigint PRIMARY KEY".to_owned();
     for (number, (column_type, _)) in COLUMNS.iter().enumerate() {
         text.push_str(&format!(", c{number} {column_type}"));
@@ -29,10 +30,8 @@ pub(crate) fn rows(id: usize) -> Vec<String> {
     rows
 }
 
-#[tokio::test]
-async fn every_type_arrives_exactly_by_the_first_copy_and_by_the_log() -> Result<()> {
-    let _servers = gate::shared().await;
-    let sync = Sync::create("types", &["every_type"]).await?;
+/// The source with the table and its first rows, which have arrived.
+pub(crate) async fn filled(sync: &Sync) -> Result<PgConnection> {
     let mut source = sync.source(DEFINITIONS).await?;
     execute(&mut source, table()).await?;
     for row in rows(0) {
@@ -40,7 +39,14 @@ async fn every_type_arrives_exactly_by_the_first_copy_and_by_the_log() -> Result
     }
     sync.catch_up().await?;
     sync.check(&["every_type"]).await?;
+    Ok(source)
+}
 
+#[tokio::test]
+async fn every_type_arrives_exactly_by_the_first_copy_and_by_the_log() -> Result<()> {
+    let _servers = gate::shared().await;
+    let sync = Sync::create("types", &["every_type"]).await?;
+    let mut source = filled(&sync).await?;
     for row in rows(100) {
         execute(&mut source, row).await?;
     }

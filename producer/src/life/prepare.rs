@@ -88,9 +88,10 @@ impl Beginning<'_> {
         context.definitions.adopt(&context.publisher, definition.clone()).await
     }
 
-    /// A topic that is used again keeps placing keys as it did.
+    /// A topic that is used again keeps placing keys as it did, unless they have another form now.
     fn earlier_key_schema(&self, topic: &str) -> Option<u32> {
-        self.found.latest.as_ref()?.topics.get(topic).map(|topic| topic.first_key_schema)
+        let earlier = self.found.latest.as_ref()?.topics.get(topic)?;
+        (earlier.form() == self.config.events.format).then_some(earlier.first_key_schema)
     }
 
     async fn data_topic(&self, name: &str, last: Option<&TopicCheckpoint>) -> Result<EnsuredTopic, ProducerError> {
@@ -119,7 +120,7 @@ async fn context_headers(context: &mut Context) -> Result<Arc<ContextHeaders>, P
     let run: String = sqlx::query_scalar("SELECT gen_random_uuid()::text")
         .fetch_one(&mut context.control)
         .await
-        .map_err(|error| ProducerError::source("no id for this run", error))?;
+        .map_err(|error| ProducerError::source("an id for the context headers cannot be made", error))?;
     Ok(Arc::new([
         ("__debezium.context.connectorLogicalName", context.config.topic_prefix.clone()),
         ("__debezium.context.taskId", "0".to_owned()),

@@ -20,7 +20,7 @@ pub use offset::Offset;
 use crate::adopted::{Adopted, Tail};
 use crate::checkpoint::{self, Checkpoint, Found, Stage};
 use crate::clock;
-use crate::config::ProducerConfig;
+use crate::config::{Format, ProducerConfig};
 use crate::error::ProducerError;
 use crate::life::{Beginning, find_place, identify, lock, open_epoch, schemas_fit};
 use crate::place::Place;
@@ -165,6 +165,13 @@ async fn look(
             Lsn(slot.confirmed_lsn),
             Lsn(connector.offset.furthest)
         ));
+    }
+    if config.events.format == Format::Json {
+        return refused(
+            "the connector's topics hold Avro, and cdc_config.output_format.type is json: keys would move to other \
+             partitions and lose their order; write avro"
+                .to_owned(),
+        );
     }
     let slot_lsn = slot.confirmed_lsn;
     let system = identify(config).await?;

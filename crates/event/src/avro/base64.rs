@@ -3,7 +3,7 @@
 const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 /// Hands the digits of `bytes` to `push`; `for_urls` has `-` and `_` in the places of `+` and `/`.
-pub(crate) fn encode(bytes: &[u8], for_urls: bool, mut push: impl FnMut(u8)) {
+pub(super) fn encode(bytes: &[u8], for_urls: bool, mut push: impl FnMut(u8)) {
     for chunk in bytes.chunks(3) {
         let group = chunk.iter().fold(0_u32, |group, byte| group << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
         for place in 0..4 {

@@ -8,9 +8,9 @@ use super::schema::{SOURCE_BLOCK, TRANSACTION_BLOCK};
 use super::source::{SourceBlock, SourceInfo, TransactionBlock};
 use super::{base64, write};
 use crate::handling::BinaryHandling;
-use crate::json::write::JsonWriter;
+use crate::json::write::JsonParts;
 
-/// The schemas' ids and encoders of one kind of records.
+/// The frames of one kind of records: the ids of their schemas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frames {
     key: [u8; 5],
@@ -25,34 +25,6 @@ impl Frames {
     }
 }
 
-/// The writers of one kind of records as JSON.
-#[derive(Debug)]
-pub struct JsonParts {
-    key: JsonWriter,
-    value: JsonWriter,
-}
-
-impl JsonParts {
-    /// For records of these Avro schemas.
-    ///
-    /// # Panics
-    ///
-    /// The schemas are none of this module.
-    #[must_use]
-    pub fn new(key_schema: &str, value_schema: &str) -> Self {
-        let compile = |schema| JsonWriter::compile(schema).expect("the schemas of this module are well formed");
-        Self { key: compile(key_schema), value: compile(value_schema) }
-    }
-
-    /// The record as JSON.
-    #[must_use]
-    pub fn of(&self, mut record: Encoded) -> Encoded {
-        replace(0, &self.key, &mut record.key);
-        replace(0, &self.value, &mut record.value);
-        record
-    }
-}
-
 /// A record's two parts, with their frames.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Encoded {
@@ -60,6 +32,16 @@ pub struct Encoded {
     pub key: Vec<u8>,
     /// The value.
     pub value: Vec<u8>,
+}
+
+impl Encoded {
+    /// The same as JSON.
+    #[must_use]
+    pub fn into_json(mut self, parts: &JsonParts) -> Self {
+        replace(0, &parts.key, &mut self.key);
+        replace(0, &parts.value, &mut self.value);
+        self
+    }
 }
 
 /// `io.debezium.connector.common.ServerNameKey`.

@@ -1,14 +1,15 @@
 //! One value: PostgreSQL's text into Avro bytes.
 
+mod extension;
+
 use std::borrow::Cow;
 
 use super::base64;
 use super::column::{Form, TextEncoding};
-use super::json;
 use super::text::{
     Malformed, array,
     decimal::{self, Numeric},
-    hstore, interval, number,
+    interval, number,
     temporal::{self, DAY, Moment, SECOND, Timestamp},
 };
 use super::write;
@@ -95,11 +96,11 @@ pub(super) fn write(form: &Form, text: &[u8], out: &mut Vec<u8>) -> Result<Fidel
             return Ok(if usize::try_from(*length) == Ok(text.len()) { Exact } else { Lossy });
         }
         Form::Point => point(text, out)?,
-        Form::Spatial(_) => return spatial(text, out),
-        Form::DoubleVector => return vector(text, out, double_element),
-        Form::FloatVector => return vector(text, out, float_element),
-        Form::Hstore => return hstore_json(text, out),
-        Form::HstoreMap => return hstore_map(text, out),
+        Form::Spatial(_) => return extension::spatial(text, out),
+        Form::DoubleVector => return extension::double_vector(text, out),
+        Form::FloatVector => return extension::float_vector(text, out),
+        Form::Hstore => return extension::hstore_json(text, out),
+        Form::HstoreMap => return extension::hstore_map(text, out),
         Form::Array(element) => return array(text, element, out),
     }
     Ok(Exact)
@@ -124,102 +125,12 @@ pub(super) fn write_zero(form: &Form, out: &mut Vec<u8>) {
         Form::Point => write_point(0.0, 0.0, out),
         Form::Hstore => write::bytes(out, b"{}"),
         Form::Spatial(_) => {
-            write::bytes(out, EMPTY_COLLECTION);
+            write::bytes(out, extension::EMPTY_COLLECTION);
             out.push(0);
         }
         // One zero byte: false, the number 0, or nothing in a text, bytes or an array.
         _ => out.push(0),
     }
-}
-
-/// `GEOMETRYCOLLECTION EMPTY` (Debezium's `PostgisGeometry.createEmpty`).
-const EMPTY_COLLECTION: &[u8] = &[1, 7, 0, 0, 0, 0, 0, 0, 0];
-
-/// Hexadecimal EWKB, with its SRID once more where it has one.
-fn spatial(text: &[u8], out: &mut Vec<u8>) -> Result<Fidelity, Malformed> {
-    const HAS_SRID: u32 = 0x2000_0000;
-    let (pairs, []) = text.as_chunks::<2>() else { return Err(Malformed) };
-    let nibble = |digit: u8| char::from(digit).to_digit(16).ok_or(Malformed);
-    let bytes = pairs.iter().map(|[high, low]| Ok((nibble(*high)? << 4 | nibble(*low)?) as u8));
-    let bytes = bytes.collect::<Result<Vec<u8>, Malformed>>()?;
-    let (order, [kind, srid, ..]) =
-        (bytes.first().ok_or(Malformed)?, bytes.get(1..).unwrap_or_default().as_chunks::<4>().0)
-    else {
-        return Err(Malformed);
-    };
-    let number = |bytes: [u8; 4]| if *order == 0 { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) };
-    write::bytes(out, &bytes);
-    if number(*kind) & HAS_SRID == 0 {
-        out.push(0);
-    } else {
-        out.push(2);
-        write::long(out, i64::from(number(*srid).cast_signed()));
-    }
-    Ok(Lossy)
-}
-
-/// `[1,2.5,3]`.
-fn vector(
-    text: &[u8],
-    out: &mut Vec<u8>,
-    element: impl Fn(&[u8], &mut Vec<u8>) -> Result<(), Malformed>,
-) -> Result<Fidelity, Malformed> {
-    let inner = text.strip_prefix(b"[").and_then(|text| text.strip_suffix(b"]")).ok_or(Malformed)?;
-    let count = inner.split(|byte| *byte == b',').count();
-    write::length(out, count);
-    for digits in inner.split(|byte| *byte == b',') {
-        element(digits, out)?;
-    }
-    out.push(0);
-    Ok(Lossy)
-}
-
-fn double_element(digits: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
-    write::double(out, number::float(digits)?);
-    Ok(())
-}
-
-fn float_element(digits: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
-    out.extend_from_slice(&number::float::<f32>(digits)?.to_le_bytes());
-    Ok(())
-}
-
-/// The source's text travels along: a column of the type takes no JSON.
-fn hstore_json(text: &[u8], out: &mut Vec<u8>) -> Result<Fidelity, Malformed> {
-    let mut object = String::from("{");
-    for (key, value) in hstore::pairs(text)? {
-        if object.len() > 1 {
-            object.push(',');
-        }
-        json::string(&key, &mut object);
-        object.push(':');
-        match value {
-            Some(value) => json::string(&value, &mut object),
-            None => object.push_str("null"),
-        }
-    }
-    object.push('}');
-    write::bytes(out, object.as_bytes());
-    Ok(Lossy)
-}
-
-fn hstore_map(text: &[u8], out: &mut Vec<u8>) -> Result<Fidelity, Malformed> {
-    let pairs = hstore::pairs(text)?;
-    if !pairs.is_empty() {
-        write::length(out, pairs.len());
-        for (key, value) in pairs {
-            write::bytes(out, key.as_bytes());
-            match value {
-                Some(value) => {
-                    out.push(2);
-                    write::bytes(out, value.as_bytes());
-                }
-                None => out.push(0),
-            }
-        }
-    }
-    out.push(0);
-    Ok(Lossy)
 }
 
 fn boolean(text: &[u8]) -> Result<u8, Malformed> {

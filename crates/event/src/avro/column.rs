@@ -228,7 +228,7 @@ impl Form {
     /// Types of well-known extensions, in whichever schema they were installed.
     fn extension(name: &str, handling: &Handling) -> Option<Self> {
         Some(match (name, handling.hstore) {
-            ("citext" | "isbn" | "isbn13", _) => Self::Text(TextForm::Plain),
+            ("citext" | "isbn", _) => Self::Text(TextForm::Plain),
             ("ltree", _) => Self::Text(TextForm::Ltree),
             ("geometry", _) => Self::Spatial(Spatial::Geometry),
             ("geography", _) => Self::Spatial(Spatial::Geography),

@@ -146,11 +146,8 @@ pub(super) fn placeholder(column: &Column, form: &Form, text: &str) -> Option<Bo
             Some(write::built(|out| write::bytes(out, text.as_bytes())))
         }
         Form::Hstore => {
-            let mut object = String::from("{");
-            json::string(text, &mut object);
-            object.push(':');
-            json::string(text, &mut object);
-            object.push('}');
+            let mut object = String::new();
+            json::text_object([(text, Some(text))].into_iter(), &mut object);
             Some(write::built(|out| write::bytes(out, object.as_bytes())))
         }
         Form::HstoreMap => Some(write::built(|out| {

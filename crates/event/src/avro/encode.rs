@@ -15,7 +15,7 @@ use super::schema::{envelope_schema, key_schema};
 use super::source::{self, SourceBlock};
 use super::{json, write};
 use crate::header::{Header, Image, SourceText};
-use crate::json::write::JsonWriter;
+use crate::json::write::{JsonParts, JsonWriter};
 use crate::mask::Mask;
 use crate::operation::Operation;
 use crate::table::TableDefinition;
@@ -120,14 +120,7 @@ pub struct TableEncoder {
     value_frame: [u8; 5],
     source: SourceBlock,
     /// Writes JSON in the place of framed Avro.
-    json: Option<JsonForm>,
-}
-
-/// Keys and values as JSON.
-#[derive(Debug)]
-struct JsonForm {
-    key: JsonWriter,
-    value: JsonWriter,
+    json: Option<JsonParts>,
 }
 
 impl TableEncoder {
@@ -171,9 +164,8 @@ impl TableEncoder {
     /// Never: the schemas are those of this crate.
     #[must_use]
     pub fn as_json(mut self) -> Self {
-        let compile = |schema: &str| JsonWriter::compile(schema).expect("the schemas of a definition are well formed");
-        let (key, value) = (key_schema(&self.definition), envelope_schema(&self.definition));
-        self.json = Some(JsonForm { key: compile(&key), value: compile(&value) });
+        let parts = JsonParts::compile(&key_schema(&self.definition), &envelope_schema(&self.definition));
+        self.json = Some(parts.expect("the schemas of a definition are well formed"));
         self
     }
 
@@ -483,7 +475,7 @@ impl Masked {
 }
 
 /// Puts the JSON of the framed Avro data from `start` on in its place.
-#[cold]
+#[inline(never)]
 pub(super) fn replace(start: usize, writer: &JsonWriter, out: &mut Vec<u8>) {
     let framed = out.split_off(start);
     writer.write(&framed[FRAME..], out).expect("the data were written for the schema");

@@ -23,6 +23,23 @@ pub(crate) fn string(text: &str, out: &mut String) {
     out.push('"');
 }
 
+/// Appends an object of texts and nulls.
+pub(super) fn text_object<'a>(members: impl Iterator<Item = (&'a str, Option<&'a str>)>, out: &mut String) {
+    out.push('{');
+    for (index, (name, value)) in members.enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        string(name, out);
+        out.push(':');
+        match value {
+            Some(value) => string(value, out),
+            None => out.push_str("null"),
+        }
+    }
+    out.push('}');
+}
+
 /// The digits of a float, given as those of the double it becomes: `0.1` of `0.10000000149011612`.
 pub(super) fn single(of_double: &str) -> String {
     let digits = of_double.parse::<f64>().map(|value| (value as f32).to_string());
@@ -30,7 +47,7 @@ pub(super) fn single(of_double: &str) -> String {
 }
 
 /// A finite double as `Double.toString` lays it out: `1.5`, `100.0`, `1.0E10`, `1.25E-4`.
-pub(crate) fn double(value: f64) -> String {
+fn double(value: f64) -> String {
     let scientific = format!("{value:E}");
     let (mantissa, exponent) = scientific.split_once('E').expect("the format has an exponent");
     if value == 0.0 || (1e-3..1e7).contains(&value.abs()) {
@@ -126,12 +143,10 @@ fn append(form: &Form, text: Option<&[u8]>, reader: &mut Reader<'_>, out: &mut S
         | Form::ConnectTimestamp
         | Form::Interval => out.push_str(&reader.long()?.to_string()),
         Form::Float32 => {
-            let value = reader.float()?;
-            float(f64::from(value), || double(value.to_string().parse().unwrap_or(f64::from(value))), out);
+            single_number(reader.float()?, out);
         }
         Form::Float64 | Form::DecimalDouble | Form::MoneyDouble => {
-            let value = reader.double()?;
-            float(value, || double(value), out);
+            double_number(reader.double()?, out);
         }
         Form::Text(_)
         | Form::Enum { .. }
@@ -200,6 +215,17 @@ fn key_string(text: &str, out: &mut String) {
     out.push('"');
 }
 
+/// Appends a float by its own digits, as `Float.toString` does, not by those of the double it becomes.
+pub(crate) fn single_number(value: f32, out: &mut String) {
+    float(f64::from(value), || double(value.to_string().parse().unwrap_or(f64::from(value))), out);
+}
+
+/// Appends a double.
+pub(crate) fn double_number(value: f64, out: &mut String) {
+    float(value, || double(value), out);
+}
+
+/// What JSON has no number for stands in quotes.
 fn float(value: f64, print: impl FnOnce() -> String, out: &mut String) {
     if value.is_finite() {
         out.push_str(&print());
@@ -238,7 +264,8 @@ fn decimal(text: &str, out: &mut String) {
     out.push_str(&format!("E-{exponent}"));
 }
 
-fn base64(bytes: &[u8], out: &mut String) {
+/// Appends bytes as Base64 text.
+pub(crate) fn base64(bytes: &[u8], out: &mut String) {
     out.push('"');
     base64::encode(bytes, false, |digit| out.push(char::from(digit)));
     out.push('"');

@@ -34,23 +34,16 @@ impl<'a> MapValue<'a> {
     #[must_use]
     pub fn to_json(&self) -> String {
         let mut reader = Reader::new(self.blocks);
-        let mut out = String::from("{");
+        let mut members = Vec::new();
         // The blocks were checked when the row was decoded, so reading them again cannot fail.
         while let Ok(Some(block)) = reader.block() {
             for _ in 0..block.items {
                 let (Ok(key), Ok(value)) = (reader.text(), self.value.read(&mut reader)) else { break };
-                if out.len() > 1 {
-                    out.push(',');
-                }
-                super::json::string(key, &mut out);
-                out.push(':');
-                match value {
-                    Value::Text(text) => super::json::string(text, &mut out),
-                    _ => out.push_str("null"),
-                }
+                members.push((key, if let Value::Text(text) = value { Some(text) } else { None }));
             }
         }
-        out.push('}');
+        let mut out = String::new();
+        super::json::text_object(members.into_iter(), &mut out);
         out
     }
 }

@@ -1,10 +1,29 @@
 //! Avro bytes into the JSON that Kafka Connect's `JsonConverter` writes without schemas: the way back of
 //! [`super::transcode`].
 
-use crate::avro::base64;
-use crate::avro::json::{double, string};
+use crate::avro::json::{base64, double_number, single_number, string};
 use crate::avro::reader::{Problem, Reader};
 use crate::avro::writer_schema::{NodeId, Shape, WriterSchema};
+
+/// The writers of records' keys and values.
+#[derive(Debug)]
+pub struct JsonParts {
+    /// For keys.
+    pub key: JsonWriter,
+    /// For values.
+    pub value: JsonWriter,
+}
+
+impl JsonParts {
+    /// For records of these Avro schemas.
+    ///
+    /// # Errors
+    ///
+    /// One of them is none.
+    pub fn compile(key_schema: &str, value_schema: &str) -> Result<Self, String> {
+        Ok(Self { key: JsonWriter::compile(key_schema)?, value: JsonWriter::compile(value_schema)? })
+    }
+}
 
 /// Writes data of one schema. Compiled once a schema.
 #[derive(Debug)]
@@ -38,16 +57,10 @@ impl JsonWriter {
             Shape::Null => out.push_str("null"),
             Shape::Boolean => out.push_str(if reader.boolean()? { "true" } else { "false" }),
             Shape::Int | Shape::Long => out.push_str(&reader.long()?.to_string()),
-            Shape::Float => {
-                let value = reader.float()?;
-                number(f64::from(value), out, || double(value.to_string().parse().unwrap_or(f64::from(value))));
-            }
-            Shape::Double => {
-                let value = reader.double()?;
-                number(value, out, || double(value));
-            }
-            Shape::Bytes => bytes(reader.bytes()?, out),
-            Shape::Fixed(length) => bytes(reader.take(*length)?, out),
+            Shape::Float => single_number(reader.float()?, out),
+            Shape::Double => double_number(reader.double()?, out),
+            Shape::Bytes => base64(reader.bytes()?, out),
+            Shape::Fixed(length) => base64(reader.take(*length)?, out),
             Shape::String => string(reader.text()?, out),
             Shape::Enum(symbols) => {
                 let symbol = usize::try_from(reader.long()?).ok().and_then(|index| symbols.get(index));
@@ -102,23 +115,6 @@ fn separate(index: usize, out: &mut String) {
     if index > 0 {
         out.push(',');
     }
-}
-
-/// Jackson puts what JSON has no number for in quotes.
-fn number(value: f64, out: &mut String, digits: impl FnOnce() -> String) {
-    if value.is_finite() {
-        out.push_str(&digits());
-    } else if value.is_nan() {
-        out.push_str("\"NaN\"");
-    } else {
-        out.push_str(if value > 0.0 { "\"Infinity\"" } else { "\"-Infinity\"" });
-    }
-}
-
-fn bytes(bytes: &[u8], out: &mut String) {
-    out.push('"');
-    base64::encode(bytes, false, |digit| out.push(char::from(digit)));
-    out.push('"');
 }
 
 #[cfg(test)]

@@ -109,7 +109,7 @@ async fn server_problems(connection: &mut PgConnection, config: &ProducerConfig)
     }
     if config.failover && version < FAILOVER_SERVER {
         problems.push(format!(
-            "slot.failover needs PostgreSQL 17 or newer, the server is PostgreSQL {}: remove it",
+            "slot.failover needs PostgreSQL 17 or newer, and the server is PostgreSQL {}: write false",
             version / 10_000
         ));
     }
@@ -355,6 +355,13 @@ async fn slot_problems(
         problems.push(format!("slot {name} uses the plugin {:?}, not pgoutput: choose another slot name", slot.plugin));
     } else if slot.database != config.source.database {
         problems.push(format!("slot {name} belongs to database {}: choose another slot name", slot.database));
+    }
+    if config.failover && !slot.failover {
+        problems.push(format!(
+            "slot {name} exists and standbys do not keep it, although slot.failover is true: stop its producer and run \
+             `psql \"dbname={} replication=database\" -c 'ALTER_REPLICATION_SLOT {name} (FAILOVER true)'`, or write false",
+            config.source.database
+        ));
     }
     Ok(problems)
 }

@@ -14,6 +14,8 @@ pub struct Slot {
     pub confirmed_lsn: u64,
     /// Whether the server has dropped log the slot needs.
     pub lost: bool,
+    /// Whether standbys keep it too; never so before PostgreSQL 17.
+    pub failover: bool,
     /// Who reads from it now.
     pub holder: Option<String>,
 }
@@ -21,6 +23,7 @@ pub struct Slot {
 const SLOT: &str = "SELECT coalesce(s.plugin, '')::text AS plugin, coalesce(s.database, '')::text AS database,
         coalesce(s.confirmed_flush_lsn, '0/0')::text AS confirmed,
         coalesce(s.wal_status = 'lost', false) AS lost,
+        coalesce((to_jsonb(s) ->> 'failover')::boolean, false) AS failover,
         CASE WHEN s.active_pid IS NOT NULL THEN
              format('process %s (%s from %s)', s.active_pid, coalesce(nullif(a.application_name, ''), 'unnamed'),
                     coalesce(a.client_addr::text, 'this host')) END AS holder
@@ -40,6 +43,7 @@ pub async fn find(connection: &mut PgConnection, name: &str) -> Result<Option<Sl
         database: row.try_get("database")?,
         confirmed_lsn: confirmed.parse::<Lsn>().map_or(0, |lsn| lsn.0),
         lost: row.try_get("lost")?,
+        failover: row.try_get("failover")?,
         holder: row.try_get("holder")?,
     }))
 }
