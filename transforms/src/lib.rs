@@ -5,6 +5,7 @@
 pub mod expression;
 pub mod fault;
 pub mod mapping;
+pub mod resolve;
 pub mod sql_type;
 
 mod calendar;

@@ -5,26 +5,30 @@
 //! ```text
 //! version u8 | flags u8 | position 22 bytes | definition u32
 //! [flag 1: barrier]   kind u8, partitions u32
-//! [flag 2: origin]    wall clock µs u64, counter u32, length u8, origin id (UTF-8)
+//! [flag 2: stamped]   clock µs u64, counter u32, length u8, origin (UTF-8), transaction u32,
+//!                     count u8, then origin (as before), partitions u16, next offset (LEB128) each
 //! [flag 4: unchanged] count u16, column index u16 each
 //! [flag 8: texts]     count u16, then image u8 (0 after, 1 before), column u16, length u32, text (UTF-8) each
 //! [flag 16: filling]  nothing
+//! [flag 32: fence]    id u64, partitions u32
 //! ```
 //!
 //! A flag that this version does not know is an error, not noise: a newer producer meant something by it.
 
 use crate::position::{ENCODED_LEN, Position};
+use crate::stamp::{Seen, Stamp};
 
 /// The Kafka header's name.
 pub const HEADER_NAME: &str = "syncline";
 
 const VERSION: u8 = 1;
 const FLAG_BARRIER: u8 = 1;
-const FLAG_ORIGIN: u8 = 2;
+const FLAG_STAMPED: u8 = 2;
 const FLAG_UNCHANGED: u8 = 4;
 const FLAG_TEXTS: u8 = 8;
 const FLAG_FILLING: u8 = 16;
-const FLAGS: u8 = FLAG_BARRIER | FLAG_ORIGIN | FLAG_UNCHANGED | FLAG_TEXTS | FLAG_FILLING;
+const FLAG_FENCE: u8 = 32;
+const FLAGS: u8 = FLAG_BARRIER | FLAG_STAMPED | FLAG_UNCHANGED | FLAG_TEXTS | FLAG_FILLING | FLAG_FENCE;
 
 /// What a record says beside its Debezium key and value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,8 +39,8 @@ pub struct Header {
     pub definition: u32,
     /// Set on markers, which stand in every partition of a topic at the same position.
     pub barrier: Option<Barrier>,
-    /// Who first made the change, and when.
-    pub origin: Option<Origin>,
+    /// Who made the change, and when; set in a topology of several writable nodes.
+    pub stamped: Option<Stamped>,
     /// Columns (indexes into the definition) whose value in `after` is unknown: TOASTed and not touched by the update.
     pub unchanged: Vec<u16>,
     /// The source's own text of values that Debezium's form cannot give back.
@@ -44,6 +48,9 @@ pub struct Header {
     /// Set on an update with unchanged columns while an incremental snapshot of its table is unfinished: the row may
     /// not be there yet, and then comes whole with the snapshot, behind this record.
     pub filling: bool,
+    /// Set on the answers to a node's question whether everything before it has been published. Such a record has no
+    /// position of its own and no key.
+    pub fence: Option<FenceMarker>,
 }
 
 /// What happens when the marker has arrived in all partitions of its topic.
@@ -88,15 +95,24 @@ pub struct Barrier {
     pub partitions: u32,
 }
 
-/// The stamp of a change: a hybrid logical clock and the node that made it.
+/// Who made a change, when, and what had been seen there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Origin {
-    /// Hybrid logical clock, microseconds since 1970.
-    pub clock_us: u64,
-    /// Tells apart what happened in the same microsecond.
-    pub counter: u32,
-    /// The node, at most 255 bytes.
-    pub id: String,
+pub struct Stamped {
+    /// When and where.
+    pub stamp: Stamp,
+    /// The transaction's id in the origin's database, as `xmin` shows it; 0 for rows of a snapshot.
+    pub transaction: u32,
+    /// What the origin had applied of the other nodes' changes of the table.
+    pub seen: Seen,
+}
+
+/// A marker in every partition of a topic, which answers one [`crate::stamp::Fence`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FenceMarker {
+    /// The fence's number.
+    pub id: u64,
+    /// How many partitions the topic has.
+    pub partitions: u32,
 }
 
 /// Which row image a source text belongs to.
@@ -141,10 +157,11 @@ impl Header {
             position,
             definition,
             barrier: None,
-            origin: None,
+            stamped: None,
             unchanged: Vec::new(),
             texts: Vec::new(),
             filling: false,
+            fence: None,
         }
     }
 
@@ -153,10 +170,11 @@ impl Header {
         let mut flags = 0;
         for (flag, set) in [
             (FLAG_BARRIER, self.barrier.is_some()),
-            (FLAG_ORIGIN, self.origin.is_some()),
+            (FLAG_STAMPED, self.stamped.is_some()),
             (FLAG_UNCHANGED, !self.unchanged.is_empty()),
             (FLAG_TEXTS, !self.texts.is_empty()),
             (FLAG_FILLING, self.filling),
+            (FLAG_FENCE, self.fence.is_some()),
         ] {
             if set {
                 flags |= flag;
@@ -175,13 +193,8 @@ impl Header {
             });
             out.extend_from_slice(&barrier.partitions.to_be_bytes());
         }
-        if let Some(origin) = &self.origin {
-            out.extend_from_slice(&origin.clock_us.to_be_bytes());
-            out.extend_from_slice(&origin.counter.to_be_bytes());
-            let id = origin.id.as_bytes();
-            let length = u8::try_from(id.len()).unwrap_or(u8::MAX);
-            out.push(length);
-            out.extend_from_slice(&id[..usize::from(length)]);
+        if let Some(stamped) = &self.stamped {
+            encode_stamped(stamped, out);
         }
         if !self.unchanged.is_empty() {
             out.extend_from_slice(&count(self.unchanged.len()).to_be_bytes());
@@ -197,6 +210,10 @@ impl Header {
                 out.extend_from_slice(&u32::try_from(text.text.len()).unwrap_or(u32::MAX).to_be_bytes());
                 out.extend_from_slice(text.text.as_bytes());
             }
+        }
+        if let Some(fence) = &self.fence {
+            out.extend_from_slice(&fence.id.to_be_bytes());
+            out.extend_from_slice(&fence.partitions.to_be_bytes());
         }
     }
 
@@ -227,11 +244,8 @@ impl Header {
             };
             header.barrier = Some(Barrier { kind, partitions: input.u32()? });
         }
-        if flags & FLAG_ORIGIN != 0 {
-            let clock_us = input.u64()?;
-            let counter = input.u32()?;
-            let length = usize::from(input.u8()?);
-            header.origin = Some(Origin { clock_us, counter, id: input.text(length)? });
+        if flags & FLAG_STAMPED != 0 {
+            header.stamped = Some(decode_stamped(&mut input)?);
         }
         if flags & FLAG_UNCHANGED != 0 {
             for _ in 0..input.u16()? {
@@ -251,8 +265,53 @@ impl Header {
             }
         }
         header.filling = flags & FLAG_FILLING != 0;
+        if flags & FLAG_FENCE != 0 {
+            header.fence = Some(FenceMarker { id: input.u64()?, partitions: input.u32()? });
+        }
         if input.0.is_empty() { Ok(header) } else { Err(HeaderError::Malformed) }
     }
+}
+
+fn encode_stamped(stamped: &Stamped, out: &mut Vec<u8>) {
+    let Stamped { stamp, transaction, seen } = stamped;
+    out.extend_from_slice(&stamp.clock_us.to_be_bytes());
+    out.extend_from_slice(&stamp.counter.to_be_bytes());
+    encode_origin(&stamp.origin, out);
+    out.extend_from_slice(&transaction.to_be_bytes());
+    out.push(u8::try_from(seen.origins.len()).unwrap_or(u8::MAX));
+    for (origin, offsets) in seen.origins.iter().take(usize::from(u8::MAX)) {
+        encode_origin(origin, out);
+        out.extend_from_slice(&count(offsets.len()).to_be_bytes());
+        for offset in offsets.iter().take(usize::from(count(offsets.len()))) {
+            let mut rest = *offset;
+            while rest >= 0x80 {
+                out.push(rest.to_le_bytes()[0] | 0x80);
+                rest >>= 7;
+            }
+            out.push(rest.to_le_bytes()[0]);
+        }
+    }
+}
+
+fn decode_stamped(input: &mut Input<'_>) -> Result<Stamped, HeaderError> {
+    let (clock_us, counter) = (input.u64()?, input.u32()?);
+    let stamp = Stamp { clock_us, counter, origin: input.origin()? };
+    let transaction = input.u32()?;
+    let mut seen = Seen::default();
+    for _ in 0..input.u8()? {
+        let origin = input.origin()?;
+        let offsets = (0..input.u16()?).map(|_| input.leb128()).collect::<Result<_, _>>()?;
+        seen.origins.push((origin, offsets));
+    }
+    Ok(Stamped { stamp, transaction, seen })
+}
+
+/// Names of nodes are checked where they are configured: they are short.
+fn encode_origin(origin: &str, out: &mut Vec<u8>) {
+    let id = origin.as_bytes();
+    let length = u8::try_from(id.len()).unwrap_or(u8::MAX);
+    out.push(length);
+    out.extend_from_slice(&id[..usize::from(length)]);
 }
 
 /// PostgreSQL allows 1,600 columns a table, so counts of columns fit.
@@ -289,6 +348,23 @@ impl<'a> Input<'a> {
         Ok(u64::from_be_bytes(self.array()?))
     }
 
+    fn origin(&mut self) -> Result<String, HeaderError> {
+        let length = usize::from(self.u8()?);
+        self.text(length)
+    }
+
+    fn leb128(&mut self) -> Result<u64, HeaderError> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = u64::from(self.u8()?);
+            value |= (byte & 0x7F) << shift;
+            if byte < 0x80 {
+                return Ok(value);
+            }
+        }
+        Err(HeaderError::Malformed)
+    }
+
     fn text(&mut self, length: usize) -> Result<String, HeaderError> {
         String::from_utf8(self.take(length)?.to_vec()).map_err(|_| HeaderError::Malformed)
     }
@@ -305,10 +381,15 @@ mod tests {
             position: Position { epoch: 3, phase: Phase::Stream, lsn: 0x16_B374_D848, number: 7, sub: 2 },
             definition: 4,
             barrier: Some(Barrier { kind: BarrierKind::Truncate, partitions: 12 }),
-            origin: Some(Origin { clock_us: 1_795_225_597_561_592, counter: 9, id: "hq".into() }),
+            stamped: Some(Stamped {
+                stamp: Stamp { clock_us: 1_795_225_597_561_592, counter: 9, origin: "hq".into() },
+                transaction: 4_000_000_000,
+                seen: Seen { origins: vec![("eu".into(), vec![0, 300]), ("us".into(), vec![u64::MAX])] },
+            }),
             unchanged: vec![2, 5],
             texts: vec![SourceText { image: Image::Before, column: 3, text: "12:34:56+02:30".into() }],
             filling: true,
+            fence: Some(FenceMarker { id: 77, partitions: 4 }),
         }
     }
 
@@ -345,7 +426,7 @@ mod tests {
         }
 
         #[test]
-        fn every_truncation_is_refused(cut in 0_usize..60) {
+        fn every_truncation_is_refused(cut in 0_usize..130) {
             let mut bytes = Vec::new();
             full().encode(&mut bytes);
             let cut = cut.min(bytes.len() - 1);

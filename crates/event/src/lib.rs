@@ -11,5 +11,6 @@ pub mod name;
 pub mod operation;
 pub mod partition;
 pub mod position;
+pub mod stamp;
 pub mod table;
 pub mod tuple;
