@@ -1,10 +1,12 @@
 //! What the consumer was told to do, checked.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use crate::sink_settings::{FieldFilter, InsertMode, KeyColumns, SinkSettings, TableName, Truncates};
 use syncline_runtime::settings::{DatabaseSettings, KafkaSettings, RegistrySettings};
 use syncline_transforms::mapping::Mappings;
+use syncline_transforms::resolve::rules::Rules;
 
 /// The consumer's settings.
 #[derive(Debug, Clone)]
@@ -29,6 +31,35 @@ pub struct ConsumerConfig {
     pub batch_rows: usize,
     /// Attempts at a record that fails by itself.
     pub retry_attempts: u32,
+    /// What the target is in a topology of several writable databases.
+    pub node: Option<NodeSettings>,
+}
+
+/// A node of a topology, as its consumer sees it. It reads the topics of all nodes, its own too: they bring the stamps
+/// of the node's own changes.
+#[derive(Debug, Clone)]
+pub struct NodeSettings {
+    /// The topology's name, which messages in the node's log carry.
+    pub topology: String,
+    /// The node's name.
+    pub name: String,
+    /// Every node's topic prefix, by its name.
+    pub prefixes: BTreeMap<String, String>,
+    /// What decides about rows that were changed on several nodes.
+    pub rules: Arc<Rules>,
+    /// How conflicts are written down.
+    pub log: ConflictLog,
+}
+
+/// `conflict_log`, checked. Conflicts are rows of `_syncline.sync_conflicts`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConflictLog {
+    /// Days that conflicts are kept.
+    pub retention_days: u32,
+    /// A value longer than this many bytes is left out of the images; its length is noted.
+    pub largest_value: usize,
+    /// Columns whose values are left out of the images, by name.
+    pub masked: Vec<String>,
 }
 
 /// Which topics a consumer reads.
@@ -40,6 +71,8 @@ pub enum TopicSelection {
     Names(Vec<String>),
     /// Every topic whose name matches.
     Regex(String),
+    /// Every data topic of several producers.
+    Prefixes(Vec<String>),
 }
 
 /// The kind of target.

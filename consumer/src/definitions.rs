@@ -20,8 +20,8 @@ pub const NEWEST: u32 = 0;
 /// All definitions read so far; shared by all lanes.
 pub struct Definitions {
     settings: KafkaSettings,
-    /// The one prefix there is, where it is known.
-    prefix: Option<String>,
+    /// All prefixes there are, where they are known.
+    known: Vec<String>,
     sources: Mutex<BTreeMap<String, Source>>,
 }
 
@@ -39,11 +39,12 @@ impl Definitions {
     /// Nothing is read yet.
     #[must_use]
     pub fn new(settings: &KafkaSettings, topics: &TopicSelection) -> Self {
-        let prefix = match topics {
-            TopicSelection::Prefix(prefix) => Some(prefix.clone()),
-            TopicSelection::Names(_) | TopicSelection::Regex(_) => None,
+        let known = match topics {
+            TopicSelection::Prefix(prefix) => vec![prefix.clone()],
+            TopicSelection::Prefixes(prefixes) => prefixes.clone(),
+            TopicSelection::Names(_) | TopicSelection::Regex(_) => Vec::new(),
         };
-        Self { settings: settings.clone(), prefix, sources: Mutex::default() }
+        Self { settings: settings.clone(), known, sources: Mutex::default() }
     }
 
     /// The definition of a topic by number; [`NEWEST`] asks for the newest. What is not known yet is looked for up to
@@ -104,8 +105,9 @@ impl Definitions {
 
     /// The prefixes a topic's definitions may be published under: the parts of its name, longest first.
     fn prefixes(&self, topic: &str) -> Vec<String> {
-        if let Some(prefix) = &self.prefix {
-            return vec![prefix.clone()];
+        if !self.known.is_empty() {
+            let begins = |prefix: &&String| topic.strip_prefix(*prefix).is_some_and(|rest| rest.starts_with('.'));
+            return self.known.iter().filter(begins).cloned().collect();
         }
         topic.rmatch_indices('.').filter_map(|(at, _)| topic.get(..at)).map(str::to_owned).collect()
     }
@@ -184,5 +186,7 @@ mod tests {
         assert_eq!(names.prefixes("shop.eu.public.users"), ["shop.eu.public", "shop.eu", "shop"]);
         let prefix = Definitions::new(&settings, &TopicSelection::Prefix("shop".into()));
         assert_eq!(prefix.prefixes("shop.eu.public.users"), ["shop"]);
+        let both = TopicSelection::Prefixes(vec!["shop.eu".into(), "shop.e".into()]);
+        assert_eq!(Definitions::new(&settings, &both).prefixes("shop.eu.public.users"), ["shop.eu"]);
     }
 }

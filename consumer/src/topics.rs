@@ -33,7 +33,7 @@ pub struct Topics {
 
 #[derive(Clone)]
 enum Choice {
-    Prefix(String),
+    Prefixes(Vec<String>),
     Names(BTreeSet<String>),
     Matching(Regex),
 }
@@ -47,7 +47,8 @@ impl Topics {
     pub fn new(selection: &TopicSelection, admin: Admin, definitions: Arc<Definitions>) -> Result<Self, ConsumerError> {
         let choice =
             match selection {
-                TopicSelection::Prefix(prefix) => Choice::Prefix(prefix.clone()),
+                TopicSelection::Prefix(prefix) => Choice::Prefixes(vec![prefix.clone()]),
+                TopicSelection::Prefixes(prefixes) => Choice::Prefixes(prefixes.clone()),
                 TopicSelection::Names(names) => Choice::Names(names.iter().cloned().collect()),
                 TopicSelection::Regex(text) => Choice::Matching(Regex::new(text).map_err(|error| {
                     ConsumerError::Topics(format!("topics_regex is no regular expression: {error}"))
@@ -65,7 +66,13 @@ impl Topics {
     /// Kafka is away.
     pub async fn list(&self) -> Result<BTreeSet<String>, ConsumerError> {
         match &self.choice {
-            Choice::Prefix(prefix) => self.definitions.topics(prefix).await,
+            Choice::Prefixes(prefixes) => {
+                let mut topics = BTreeSet::new();
+                for prefix in prefixes {
+                    topics.extend(self.definitions.topics(prefix).await?);
+                }
+                Ok(topics)
+            }
             Choice::Names(names) => Ok(names.clone()),
             Choice::Matching(pattern) => {
                 let all = self.admin.topics().await?;

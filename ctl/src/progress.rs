@@ -34,7 +34,7 @@ impl Counters {
     pub(crate) fn new(producer: Option<&ProducerConfig>, consumer: Option<&ConsumerConfig>) -> Self {
         let from_consumer = consumer.and_then(|config| match &config.topics {
             TopicSelection::Prefix(prefix) => Some(prefix.clone()),
-            TopicSelection::Names(_) | TopicSelection::Regex(_) => None,
+            TopicSelection::Names(_) | TopicSelection::Regex(_) | TopicSelection::Prefixes(_) => None,
         });
         let topic_prefix = producer.map(|config| config.topic_prefix.clone()).or(from_consumer);
         Self { topic_prefix, ..Self::default() }

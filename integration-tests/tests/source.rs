@@ -52,6 +52,7 @@ fn config(source: &DatabaseSettings, slot: &str, tables: &[&str]) -> ProducerCon
         events: EventSettings::default(),
         heartbeat: None,
         failover: false,
+        node: None,
     }
 }
 

@@ -44,6 +44,19 @@ pub struct ProducerConfig {
     pub heartbeat: Option<Heartbeat>,
     /// `slot.failover`: the slot, when it is created, is one that standbys keep too.
     pub failover: bool,
+    /// What this database is in a topology of several writable ones.
+    pub node: Option<NodeSettings>,
+}
+
+/// A node of a topology, as its producer sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeSettings {
+    /// The topology's name: rows that another sync has applied are captured like any other.
+    pub topology: String,
+    /// The node's name, which stamps carry.
+    pub name: String,
+    /// The node's place in the order of priorities, from `Rules::priority_of`: the higher, the more it counts.
+    pub priority: u32,
 }
 
 /// Records that tell that the producer lives.

@@ -3,3 +3,4 @@
 //! Pure: the same changes give the same row on every node, in whatever order they arrive.
 
 pub mod row;
+pub mod rules;

@@ -102,6 +102,7 @@ impl Check {
                     events: self.events(&raw.cdc_config, &topic_prefix),
                     heartbeat: self.heartbeat(&raw.cdc_config.properties, &topic_prefix),
                     failover: raw.cdc_config.properties.failover,
+                    node: None,
                 })
             }
             None => {
@@ -139,6 +140,7 @@ impl Check {
                     writers: raw.sync_settings.parallel_tables,
                     batch_rows: raw.sync_settings.batch_size,
                     retry_attempts: raw.sync_settings.retry_attempts,
+                    node: None,
                 })
             }
             None => None,

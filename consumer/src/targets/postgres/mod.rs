@@ -14,6 +14,7 @@ mod plan;
 mod progress;
 mod statements;
 mod text;
+mod topology;
 mod writer;
 
 pub use choose::Choice;

@@ -69,14 +69,22 @@ fn topics(
                 settings.put("topics", names.join(","));
                 return Ok(());
             }
-            // Syncline's own topics hold no rows.
-            format!("{}\\.(?!syncline\\.)[^.]+\\..+", regex::escape(prefix))
+            beneath(&regex::escape(prefix))
+        }
+        TopicSelection::Prefixes(prefixes) => {
+            let prefixes: Vec<String> = prefixes.iter().map(|prefix| regex::escape(prefix)).collect();
+            beneath(&format!("(?:{})", prefixes.join("|")))
         }
     };
     settings.put("topics.regex", pattern);
     // New topics are looked for this often; by itself every five minutes.
     settings.put("consumer.override.metadata.max.age.ms", 10_000);
     Ok(())
+}
+
+/// A pattern of the data topics under a prefix; Syncline's own topics hold no rows.
+fn beneath(prefix: &str) -> String {
+    format!("{prefix}\\.(?!syncline\\.)[^.]+\\..+")
 }
 
 /// The topics, if every entry names one table.

@@ -1,0 +1,76 @@
+//! The bookkeeping of a node in a topology: what each row has been through, what waits, what was discarded.
+
+/// Made where a topology needs it; each step passes over what is there.
+///
+/// - `row_stamps`: the change that made each row what it is. `row_xmin` is the row's `xmin` as that change left it, so
+///   another one tells of a write that has not been captured yet; NULL where it is not known, or the row is gone.
+/// - `waiting`: records that wait for such a write to be captured, and those of the same key behind them.
+/// - `fences`: questions to the node's producer, answered once a marker has arrived in every partition.
+/// - `sync_conflicts`: what was discarded, and why. `source_value` is the change that arrived, `target_value` what the
+///   row was, `result` what it is; images of whole rows where `field` is NULL. Partitioned by day (UTC).
+pub(super) const SCRIPT: &str = "\
+CREATE TABLE IF NOT EXISTS _syncline.row_stamps (
+  table_name text NOT NULL,
+  key bytea NOT NULL,
+  clock_us bigint,
+  counter bigint,
+  origin text,
+  topic_partition integer,
+  record_offset bigint,
+  seen bytea,
+  deleted boolean NOT NULL DEFAULT false,
+  row_xmin bigint,
+  state jsonb,
+  PRIMARY KEY (table_name, key)
+) WITH (fillfactor = 70);
+CREATE TABLE IF NOT EXISTS _syncline.waiting (
+  consumer_group text NOT NULL,
+  cluster_id text NOT NULL,
+  topic_id text NOT NULL,
+  partition integer NOT NULL,
+  record_offset bigint NOT NULL,
+  topic text NOT NULL,
+  table_name text NOT NULL,
+  key bytea NOT NULL,
+  record_key bytea,
+  record_value bytea,
+  record_header bytea,
+  since timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
+  PRIMARY KEY (consumer_group, cluster_id, topic_id, partition, record_offset)
+);
+CREATE TABLE IF NOT EXISTS _syncline.fences (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  table_name text NOT NULL,
+  partitions integer,
+  arrived integer[] NOT NULL DEFAULT '{}',
+  since timestamp with time zone NOT NULL DEFAULT clock_timestamp()
+);
+CREATE TABLE IF NOT EXISTS _syncline.sync_conflicts (
+  id text NOT NULL,
+  \"timestamp\" timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
+  table_name text NOT NULL,
+  key jsonb NOT NULL,
+  field text,
+  source_value jsonb,
+  target_value jsonb,
+  resolution text NOT NULL,
+  result jsonb,
+  conflict_type text NOT NULL,
+  strategy text NOT NULL,
+  source_clock_us bigint NOT NULL,
+  source_counter bigint NOT NULL,
+  source_origin text NOT NULL,
+  target_clock_us bigint,
+  target_counter bigint,
+  target_origin text,
+  topic text NOT NULL,
+  partition integer NOT NULL,
+  record_offset bigint NOT NULL,
+  resolved_at timestamp with time zone,
+  resolved_by text,
+  PRIMARY KEY (\"timestamp\", id)
+) PARTITION BY RANGE (\"timestamp\");
+CREATE INDEX IF NOT EXISTS sync_conflicts_id ON _syncline.sync_conflicts (id);
+CREATE INDEX IF NOT EXISTS sync_conflicts_table ON _syncline.sync_conflicts (table_name, \"timestamp\");
+CREATE TABLE IF NOT EXISTS _syncline.sync_conflicts_default PARTITION OF _syncline.sync_conflicts DEFAULT;
+";
