@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
-use syncline_event::header::Header;
+use syncline_event::header::{BarrierKind, Header};
 use syncline_event::position::Position;
 
 use crate::batch::{Admission, Extent, Limits};
@@ -11,7 +11,7 @@ use crate::chunk::Record;
 use crate::order::{Order, Verdict};
 use crate::partition::{Counts, Failure, Partition};
 use crate::table_draft::{Buffers, TableDraft};
-use crate::targets::{Arrival, Batch, Clearing, Move, TableBatch, TablePlan};
+use crate::targets::{Arrival, Batch, Clearing, FenceArrival, Move, TableBatch, TablePlan};
 
 /// Turns records into rows. Made of what is known already: what it lacks, it asks for.
 pub trait Decode {
@@ -38,7 +38,10 @@ pub trait Decode {
     /// # Errors
     ///
     /// A table may not be cleared.
-    fn clears(&self, topic: usize, definition: u32) -> Result<Vec<Clearing>, String>;
+    fn clears(&self, topic: usize, definition: u32, kind: BarrierKind) -> Result<Vec<Clearing>, String>;
+
+    /// Whether the topic is that of the node which is written to.
+    fn is_own(&self, topic: usize) -> bool;
 
     /// Stages the record's changes: none, or some in each of the tables, which are in the order of
     /// [`Decode::plans`].
@@ -99,6 +102,7 @@ pub struct Draft {
     extent: Extent,
     tables: Vec<TableDraft>,
     arrivals: Vec<Arrival>,
+    fences: Vec<FenceArrival>,
     /// The key that each partition (topic index and partition) changed last, for people.
     last_keys: FxHashMap<(usize, i32), String>,
     /// The offset of the first change.
@@ -111,6 +115,7 @@ pub struct Launch {
     moves: Vec<Move>,
     tables: Vec<TableBatch>,
     arrivals: Vec<Arrival>,
+    fences: Vec<FenceArrival>,
     buffers: Vec<Buffers>,
     changes: usize,
     first_change: Option<i64>,
@@ -192,6 +197,14 @@ impl Draft {
         let header = record.header.map(Header::decode).transpose().map_err(|error| error.to_string())?;
         let header = header.as_ref();
         let mut order = partition.drafted().order;
+        if let Some(fence) = header.and_then(|header| header.fence) {
+            // Not in the source's order: it answers a question, and a repeat does no harm.
+            if decoder.is_own(partition.topic) {
+                let (id, partitions) = (fence.id, fence.partitions);
+                self.fences.push(FenceArrival { id, partition: partition.key.partition, partitions });
+            }
+            return Ok(Added::Yes(order));
+        }
         match order.judge(header) {
             Verdict::Take => {}
             Verdict::Repeat => return Ok(Added::Counted(order, |counts| counts.repeated += 1)),
@@ -223,8 +236,11 @@ impl Draft {
         }
         self.first_change.get_or_insert(record.offset);
         if let Some((header, barrier)) = marker {
-            let clears =
-                if barrier.kind.empties_table() { decoder.clears(partition.topic, definition)? } else { Vec::new() };
+            let clears = if barrier.kind.empties_table() {
+                decoder.clears(partition.topic, definition, barrier.kind)?
+            } else {
+                Vec::new()
+            };
             self.arrivals.push(Arrival {
                 partition: partition.key.clone(),
                 position: header.position,
@@ -248,7 +264,7 @@ impl Draft {
         }
         let mut any = false;
         for table in tables {
-            any |= table.settle();
+            any |= table.settle(&partition.key, record.offset);
         }
         if !any {
             return Ok(Added::Yes(order));
@@ -276,6 +292,7 @@ impl Draft {
     pub fn clear(&mut self) {
         self.extent.clear();
         self.arrivals.clear();
+        self.fences.clear();
         self.last_keys.clear();
         self.first_change = None;
         self.spare.extend(self.tables.drain(..).map(TableDraft::into_buffers));
@@ -288,6 +305,7 @@ impl Draft {
             moves: Vec::new(),
             tables: Vec::with_capacity(self.tables.len()),
             arrivals: std::mem::take(&mut self.arrivals),
+            fences: std::mem::take(&mut self.fences),
             buffers: Vec::with_capacity(self.tables.len()),
             changes: self.extent.changes(),
             first_change: self.first_change.take(),
@@ -343,7 +361,7 @@ impl Launch {
     /// What a target writes.
     #[must_use]
     pub fn batch(&self) -> Batch<'_> {
-        Batch { moves: &self.moves, tables: &self.tables, arrivals: &self.arrivals }
+        Batch { moves: &self.moves, tables: &self.tables, arrivals: &self.arrivals, fences: &self.fences }
     }
 
     /// Whether the barrier that a member arrived at is released; true where it arrived at none. `released` is what the

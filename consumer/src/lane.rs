@@ -27,7 +27,7 @@ use self::lookup::Found;
 pub use self::lookup::{Lookup, LookupError};
 use self::outcome::Isolation;
 use crate::batch::Limits;
-use crate::config::SinkSettings;
+use crate::config::{NodeSettings, SinkSettings};
 use crate::decode::{Decoders, Need};
 use crate::draft::{Draft, Launch};
 use crate::error::ConsumerError;
@@ -51,11 +51,13 @@ pub struct LaneSettings {
     pub sink: Arc<SinkSettings>,
     /// Which rows go where, and how.
     pub mappings: Arc<Mappings>,
+    /// What the target is in a topology of several writable databases.
+    pub node: Option<Arc<NodeSettings>>,
 }
 
 /// Records looked at between two looks at the events.
 const SLICE: usize = 1000;
-/// How often a waiting partition asks for its barrier.
+/// How often a waiting partition asks for its barrier, and what waits for the node's own changes is looked at.
 const BARRIER_INTERVAL: Duration = Duration::from_millis(100);
 /// How long a partition that lacks a schema or definition keeps what is queued.
 const BLOCKED_PATIENCE: Duration = Duration::from_secs(1);
@@ -76,6 +78,8 @@ struct Slot {
     revoked: bool,
     /// Whether outdated records have been reported.
     warned: bool,
+    /// Whether records of it may wait for changes of the node that is written to.
+    waits: bool,
 }
 
 enum Stage {
@@ -136,6 +140,7 @@ pub struct Lane {
     revocations: Vec<SyncSender<()>>,
     backoff: Backoff,
     barriers_asked: Instant,
+    settled: Instant,
 }
 
 impl Lane {
@@ -162,7 +167,7 @@ impl Lane {
             runs: FxHashMap::default(),
             last_run: 0,
             first: 0,
-            decoders: Decoders::new(Arc::clone(&settings.sink), Arc::clone(&settings.mappings)),
+            decoders: Decoders::new(Arc::clone(&settings.sink), Arc::clone(&settings.mappings), settings.node.clone()),
             settings,
             draft: Draft::default(),
             lookups: JoinSet::new(),
@@ -172,6 +177,7 @@ impl Lane {
             revocations: Vec::new(),
             backoff: Backoff::new(Duration::from_millis(100), LONGEST_PAUSE),
             barriers_asked: Instant::now(),
+            settled: Instant::now(),
         }
     }
 
@@ -250,6 +256,9 @@ impl Lane {
         if self.ready().any(|(_, _, partition)| partition.is_waiting()) {
             wake = wake.min(self.barriers_asked + BARRIER_INTERVAL);
         }
+        if self.ready().any(|(_, slot, _)| slot.waits) {
+            wake = wake.min(self.settled + BARRIER_INTERVAL);
+        }
         if let Some(pause) = self.isolation.front().and_then(|isolation| isolation.pause_until) {
             wake = wake.min(pause);
         }
@@ -308,8 +317,9 @@ impl Lane {
             self.slots.len() - 1
         });
         self.look(place.clone());
+        let waits = self.settings.node.is_some();
         self.slots[index] =
-            Some(Slot { place, stage: Stage::Looking, run: 0, blocked: None, revoked: false, warned: false });
+            Some(Slot { place, stage: Stage::Looking, run: 0, blocked: None, revoked: false, warned: false, waits });
     }
 
     fn revoke(&mut self, place: &Place) {

@@ -116,7 +116,11 @@ fn open_target(config: &ConsumerConfig) -> Arc<dyn Target> {
     let name = format!("syncline consume {}", config.consumer_group);
     match &config.target {
         TargetConfig::Postgresql(settings) => {
-            Arc::new(PostgresTarget::new(settings.clone(), name).writing(config.sink.clone()))
+            let target = PostgresTarget::new(settings.clone(), name).writing(config.sink.clone());
+            Arc::new(match &config.node {
+                Some(node) => target.of_node(node.clone()),
+                None => target,
+            })
         }
     }
 }
@@ -155,6 +159,7 @@ fn spawn_lanes(
             attempts: config.retry_attempts.max(1),
             sink: Arc::clone(&sink),
             mappings: Arc::clone(&config.mappings),
+            node: config.node.clone().map(Arc::new),
         };
         let lane = Lane::new(
             settings,

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use syncline_transforms::resolve::row::ConflictType;
+
 /// The consumer's counters. Cheap to share; moved once a batch, not once a record.
 #[derive(Debug, Default)]
 pub struct Stats {
@@ -21,6 +23,17 @@ pub struct Snapshot {
     pub last_commit: Option<Instant>,
     /// Transactions committed in the target.
     pub commits: u64,
+    /// Conflicts between nodes, by table and type.
+    pub conflicts: BTreeMap<(String, ConflictType), u64>,
+}
+
+impl Snapshot {
+    /// Counts conflicts.
+    pub fn note_conflicts(&mut self, found: &BTreeMap<(String, ConflictType), u64>) {
+        for (of, count) in found {
+            *self.conflicts.entry(of.clone()).or_default() += count;
+        }
+    }
 }
 
 /// What one table has seen.

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use syncline_event::header::Stamped;
+use syncline_transforms::resolve::row::{Operation, Version};
+
 use crate::coalesce::{Change, Coalesced, Coalescer, MissingRow};
 use crate::rows::Rows;
-use crate::targets::{TableBatch, TablePlan};
+use crate::targets::{Contender, Contest, PartitionKey, TableBatch, TablePlan};
 
 /// A target table's changes while a batch is put together.
 ///
@@ -25,6 +28,17 @@ pub(crate) struct Buffers {
     coalesced: Coalesced,
     staged: Vec<Staged>,
     keys: Vec<u8>,
+    contest: Contest,
+    contender: Option<StagedContender>,
+}
+
+/// A change of a node that has not gone in yet.
+struct StagedContender {
+    operation: Operation,
+    row: u32,
+    old: Option<u32>,
+    stamped: Stamped,
+    own: bool,
 }
 
 /// A change that has not gone in yet.
@@ -72,6 +86,25 @@ impl TableDraft {
         Ok(())
     }
 
+    /// Stages a change that is to be compared with those of other nodes: `write` appends the row and the bytes of its
+    /// key and then, where it says so, the old row.
+    ///
+    /// # Errors
+    ///
+    /// What `write` returns.
+    pub fn contend(
+        &mut self,
+        operation: Operation,
+        (stamped, own): (&Stamped, bool),
+        write: impl FnOnce(&dyn TablePlan, &mut Rows, &mut Vec<u8>) -> Result<bool, String>,
+    ) -> Result<(), String> {
+        let Buffers { rows, keys, contender, .. } = &mut self.buffers;
+        let row = u32::try_from(rows.len()).expect("a batch is bounded far below 4 billion rows");
+        let old = write(self.plan.as_ref(), rows, keys)?.then_some(row + 1);
+        *contender = Some(StagedContender { operation, row, old, stamped: stamped.clone(), own });
+        Ok(())
+    }
+
     /// Whether the staged changes may go in.
     ///
     /// # Errors
@@ -89,9 +122,23 @@ impl TableDraft {
         Ok(())
     }
 
-    /// Puts the staged changes in. Whether there were any.
-    pub(crate) fn settle(&mut self) -> bool {
-        let Buffers { rows, coalescer, staged, keys, .. } = &mut self.buffers;
+    /// Puts the staged changes of the record at `offset` in. Whether there were any.
+    pub(crate) fn settle(&mut self, partition: &PartitionKey, offset: i64) -> bool {
+        let Buffers { rows, coalescer, staged, keys, contest, contender, .. } = &mut self.buffers;
+        if let Some(StagedContender { operation, row, old, stamped, own }) = contender.take() {
+            let start = contest.keys.len();
+            contest.keys.append(keys);
+            let version = Version {
+                stamp: stamped.stamp,
+                seen: stamped.seen,
+                partition: u32::try_from(partition.partition).unwrap_or_default(),
+                offset: u64::try_from(offset).unwrap_or_default(),
+            };
+            let (key, transaction) = (start..contest.keys.len(), stamped.transaction);
+            let partition = partition.clone();
+            contest.changes.push(Contender { operation, row, old, key, version, transaction, own, partition });
+            return true;
+        }
         let mut start = 0;
         for Staged { change, row, key_end } in staged.iter() {
             coalescer.key().extend_from_slice(&keys[start..*key_end]);
@@ -106,8 +153,9 @@ impl TableDraft {
 
     /// Forgets the staged changes, and a row that was not finished.
     pub(crate) fn unstage(&mut self) {
-        let Buffers { rows, staged, keys, .. } = &mut self.buffers;
+        let Buffers { rows, staged, keys, contender, .. } = &mut self.buffers;
         rows.drop_partial();
+        *contender = None;
         staged.clear();
         keys.clear();
     }
@@ -124,20 +172,22 @@ impl TableDraft {
     /// Its buffers, empty.
     pub(crate) fn into_buffers(mut self) -> Buffers {
         self.buffers.coalescer.clear();
+        self.buffers.contest = Contest::default();
         self.buffers
     }
 
     /// What a target writes, if anything changes, and the buffers, to which the batch comes back by [`Buffers::of`].
     pub(crate) fn launch(self) -> (Option<TableBatch>, Buffers) {
         let Self { plan, mut buffers, .. } = self;
-        if buffers.coalescer.is_empty() {
+        if buffers.coalescer.is_empty() && buffers.contest.changes.is_empty() {
             return (None, buffers);
         }
-        let Buffers { rows, coalescer, coalesced, .. } = &mut buffers;
+        let Buffers { rows, coalescer, coalesced, contest, .. } = &mut buffers;
         coalescer.finish(coalesced);
         let Coalesced { deletes, upserts, updates, fills } = std::mem::take(coalesced);
         let rows = std::mem::take(rows);
-        (Some(TableBatch { plan, rows, deletes, upserts, updates, fills }), buffers)
+        let contest = std::mem::take(contest);
+        (Some(TableBatch { plan, rows, deletes, upserts, updates, fills, contest }), buffers)
     }
 }
 

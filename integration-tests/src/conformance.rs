@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use async_trait::async_trait;
 use syncline_consumer::rows::{Cell, Rows};
 use syncline_consumer::targets::{
-    Arrival, Batch, Clear, Clearing, Move, PartitionKey, TableBatch, TablePlan, Target, TargetError, Writer, Written,
+    Arrival, Batch, Contest, Clear, Clearing, Move, PartitionKey, TableBatch, TablePlan, Target, TargetError, Writer, Written,
 };
 use syncline_event::avro::value::Value;
 use syncline_event::handling::Handling;
@@ -50,6 +50,7 @@ pub fn table_batch(plan: &Arc<dyn TablePlan>, changes: &[Change<'_>]) -> Result<
         upserts: Vec::new(),
         updates: Vec::new(),
         fills: Vec::new(),
+        contest: Contest::default(),
     };
     for change in changes {
         let row = u32::try_from(batch.rows.len())?;
@@ -189,11 +190,11 @@ pub async fn writer(site: &dyn Site, partitions: i32) -> Result<Box<dyn Writer>>
 ///
 /// What the target answers.
 pub async fn write(writer: &mut dyn Writer, movement: Move, table: TableBatch) -> Result<Written, TargetError> {
-    writer.write(&Batch { moves: &[movement], tables: &[table], arrivals: &[] }).await
+    writer.write(&Batch { moves: &[movement], tables: &[table], arrivals: &[], fences: &[] }).await
 }
 
 fn applied() -> Written {
-    Written::Applied { released: Vec::new() }
+    Written::released(Vec::new())
 }
 
 async fn expect_rows(site: &dyn Site, columns: &[&str], expected: &[&[Option<&str>]]) -> Result<()> {
@@ -264,7 +265,7 @@ pub async fn one_foreign_partition_fences_the_whole_batch(site: &dyn Site) -> Re
     let plan = writer.plan(&simple()).await?;
     ensure!(write(&mut *writer, step(1, 0, 5), table_batch(&plan, &[])?).await? == applied());
     let table = table_batch(&plan, &[Change::Upsert(row(1, "a", "x"))])?;
-    let batch = Batch { moves: &[step(0, 0, 1), step(1, 0, 1)], tables: &[table], arrivals: &[] };
+    let batch = Batch { moves: &[step(0, 0, 1), step(1, 0, 1)], tables: &[table], arrivals: &[], fences: &[] };
     ensure!(writer.write(&batch).await? == Written::Fenced);
     ensure!(writer.progress(&partition(0)).await?.0.next_offset == 0);
     expect_rows(site, &["id"], &[]).await
@@ -356,8 +357,8 @@ pub async fn a_barrier_waits_for_all_partitions(site: &dyn Site) -> Result<()> {
     let to_marker = |number, from| Move { position: Some(marker), ..step(number, from, from + 2) };
 
     let table = table_batch(&plan, &[Change::Upsert(row(1, "a", ""))])?;
-    let batch = Batch { moves: &[to_marker(0, 0)], tables: &[table], arrivals: &arrive(0, &plan) };
-    ensure!(first.write(&batch).await? == Written::Applied { released: vec![false] });
+    let batch = Batch { moves: &[to_marker(0, 0)], tables: &[table], arrivals: &arrive(0, &plan), fences: &[] };
+    ensure!(first.write(&batch).await? == Written::released(vec![false]));
     expect_rows(site, &["id"], &[&[Some("1")]]).await?;
     ensure!(first.progress(&partition(0)).await?.0.waits_for == Some(marker));
     ensure!(!first.barrier_released(&partition(0), marker).await?);
@@ -368,8 +369,8 @@ pub async fn a_barrier_waits_for_all_partitions(site: &dyn Site) -> Result<()> {
     ensure!(write(&mut *second, step(0, 2, 3), beyond).await? == Written::Fenced);
 
     let table = table_batch(&other, &[Change::Upsert(row(2, "b", ""))])?;
-    let batch = Batch { moves: &[to_marker(1, 0)], tables: &[table], arrivals: &arrive(1, &other) };
-    ensure!(second.write(&batch).await? == Written::Applied { released: vec![true] });
+    let batch = Batch { moves: &[to_marker(1, 0)], tables: &[table], arrivals: &arrive(1, &other), fences: &[] };
+    ensure!(second.write(&batch).await? == Written::released(vec![true]));
     expect_rows(site, &["id"], &[]).await?;
 
     ensure!(first.barrier_released(&partition(0), marker).await?);
@@ -395,8 +396,9 @@ pub async fn one_batch_may_bring_all_arrivals(site: &dyn Site) -> Result<()> {
         let table = table_batch(&plan, &[Change::Upsert(row(1, "a", ""))])?;
         let moves = [0, 1].map(|number| Move { position: Some(marker), ..step(number, from, from + 2) });
         let arrivals = [1, 0].map(|number| arrival(number, marker, kind, &plan));
-        let written = writer.write(&Batch { moves: &moves, tables: &[table], arrivals: &arrivals }).await?;
-        ensure!(written == Written::Applied { released: vec![true, true] }, "{kind:?}: {written:?}");
+        let written =
+            writer.write(&Batch { moves: &moves, tables: &[table], arrivals: &arrivals, fences: &[] }).await?;
+        ensure!(written == Written::released(vec![true, true]), "{kind:?}: {written:?}");
         let rows = site.rows("public", "t", &["id"]).await?;
         ensure!(rows.len() == left, "{kind:?} left {rows:?}");
     }
@@ -416,21 +418,21 @@ pub async fn an_overtaken_barrier_is_dropped(site: &dyn Site) -> Result<()> {
     let table = table_batch(&plan, &[Change::Upsert(row(1, "stays", ""))])?;
     let moves = [Move { position: Some(early), ..step(0, 0, 2) }];
     let arrivals = [arrival(0, early, BarrierKind::Truncate, &plan)];
-    writer.write(&Batch { moves: &moves, tables: &[table], arrivals: &arrivals }).await?;
+    writer.write(&Batch { moves: &moves, tables: &[table], arrivals: &arrivals, fences: &[] }).await?;
 
     // Partition 1 never sees the early marker.
     let moves = [Move { position: Some(late), ..step(1, 0, 9) }];
     let arrivals = [arrival(1, late, BarrierKind::Snapshot, &plan)];
-    let written = writer.write(&Batch { moves: &moves, tables: &[], arrivals: &arrivals }).await?;
-    ensure!(written == Written::Applied { released: vec![false] }, "{written:?}");
+    let written = writer.write(&Batch { moves: &moves, tables: &[], arrivals: &arrivals, fences: &[] }).await?;
+    ensure!(written == Written::released(vec![false]), "{written:?}");
     ensure!(writer.barrier_released(&partition(0), early).await?, "the early barrier still holds");
     ensure!(!writer.barrier_released(&partition(1), late).await?);
     expect_rows(site, &["id"], &[&[Some("1")]]).await?;
 
     let moves = [Move { position: Some(late), ..step(0, 2, 4) }];
     let arrivals = [arrival(0, late, BarrierKind::Snapshot, &plan)];
-    let written = writer.write(&Batch { moves: &moves, tables: &[], arrivals: &arrivals }).await?;
-    ensure!(written == Written::Applied { released: vec![true] }, "{written:?}");
+    let written = writer.write(&Batch { moves: &moves, tables: &[], arrivals: &arrivals, fences: &[] }).await?;
+    ensure!(written == Written::released(vec![true]), "{written:?}");
     expect_rows(site, &["id"], &[]).await?;
 
     // Partition 1 starts behind a third marker that partition 0 then arrives at.
@@ -439,8 +441,8 @@ pub async fn an_overtaken_barrier_is_dropped(site: &dyn Site) -> Result<()> {
     let moves = [Move { position: Some(third), ..step(0, 4, 5) }];
     let arrivals = [arrival(0, third, BarrierKind::Truncate, &plan)];
     let table = table_batch(&plan, &[Change::Upsert(row(2, "stays", ""))])?;
-    let written = writer.write(&Batch { moves: &moves, tables: &[table], arrivals: &arrivals }).await?;
-    ensure!(written == Written::Applied { released: vec![true] }, "{written:?}");
+    let written = writer.write(&Batch { moves: &moves, tables: &[table], arrivals: &arrivals, fences: &[] }).await?;
+    ensure!(written == Written::released(vec![true]), "{written:?}");
     expect_rows(site, &["id"], &[&[Some("2")]]).await
 }
 

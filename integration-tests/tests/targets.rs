@@ -66,7 +66,7 @@ async fn upsert(
 ) -> Result<()> {
     let plan = writer.plan(definition).await?;
     let written = write(writer, step(0, from, from + 1), table_batch(&plan, &[Change::Upsert(row)])?).await?;
-    assert_eq!(written, Written::Applied { released: Vec::new() });
+    assert_eq!(written, Written::released(Vec::new()));
     Ok(())
 }
 
@@ -144,8 +144,8 @@ async fn bookkeeping_without_the_privilege_prints_the_sql() -> Result<()> {
     let clears = vec![Clearing { plan, how: Clear::Delete }];
     let arrivals =
         [Arrival { partition: partition(0), position: at(5), kind: BarrierKind::Truncate, partitions: 1, clears }];
-    let batch = Batch { moves: &[step(0, 0, 1)], tables: &[], arrivals: &arrivals };
-    assert_eq!(writer.write(&batch).await?, Written::Applied { released: vec![true] });
+    let batch = Batch { moves: &[step(0, 0, 1)], tables: &[], arrivals: &arrivals, fences: &[] };
+    assert_eq!(writer.write(&batch).await?, Written::released(vec![true]));
     assert!(site.rows("public", "t", &["id"]).await?.is_empty());
 
     let wrong = DatabaseSettings { password: Some(Secret::new("wrong".into())), ..settings };
@@ -243,7 +243,7 @@ async fn columns_come_and_go_in_mid_stream() -> Result<()> {
         write(&mut *writer, step(1, 0, 1), table_batch(&plan, &row(2))?),
         write(&mut *other, step(2, 0, 1), table_batch(&same, &row(3))?)
     );
-    assert_eq!((left?, right?), (Written::Applied { released: vec![] }, Written::Applied { released: vec![] }));
+    assert_eq!((left?, right?), (Written::released(vec![]), Written::released(vec![])));
 
     // A row from before the change still arrives, and shows what the source shows.
     let late = table_batch(&before, &[Change::Upsert(vec![Value::Integer(4), Value::Text("late")])])?;
@@ -369,7 +369,7 @@ async fn a_lost_connection_is_made_again() -> Result<()> {
     site.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'conformance' AND datname = current_database()").await?;
     let error = write(&mut *writer, step(0, 0, 1), table()?).await.unwrap_err();
     assert_eq!(error.class, ErrorClass::Transient, "{error}");
-    assert_eq!(write(&mut *writer, step(0, 0, 1), table()?).await?, Written::Applied { released: vec![] });
+    assert_eq!(write(&mut *writer, step(0, 0, 1), table()?).await?, Written::released(vec![]));
     site.database.remove().await
 }
 

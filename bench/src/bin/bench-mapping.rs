@@ -101,7 +101,7 @@ fn definition() -> TableDefinition {
 /// Nanoseconds an event.
 fn run(mappings: Mappings, events: usize) -> Result<f64> {
     let definition = Arc::new(definition());
-    let mut decoders = Decoders::new(Arc::default(), Arc::new(mappings));
+    let mut decoders = Decoders::new(Arc::default(), Arc::new(mappings), None);
     let topic = decoders.topic(TOPIC);
     let key = PartitionKey {
         group: "g".into(),

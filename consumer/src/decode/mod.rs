@@ -16,19 +16,19 @@ use syncline_event::avro::decode::{Envelope, EnvelopeDecoder, KeyDecoder, recycl
 use syncline_event::avro::frame::SchemaId;
 use syncline_event::avro::infer;
 use syncline_event::avro::value::Value;
-use syncline_event::header::Header;
+use syncline_event::header::{BarrierKind, Header};
 use syncline_event::table::TableDefinition;
 use syncline_transforms::expression::Context as MappingContext;
 use syncline_transforms::mapping::{Mappings, Route};
 
 pub use self::need::Need;
 use self::routed::{Routed, unfit};
-use self::row::{changes_a_row, stage_change, stage_key, text};
+use self::row::{UNSTAMPED, changes_a_row, node_clears, stage_change, stage_contender, stage_key, text};
 use self::topic::{Current, Schemas, Topic};
 use self::wire::{Inline, SchemaRef, Wire};
 use crate::chunk::Record;
 use crate::coalesce::Change;
-use crate::config::{KeyColumns, SinkSettings};
+use crate::config::{KeyColumns, NodeSettings, SinkSettings};
 use crate::definitions::NEWEST;
 use crate::draft::{Decode, Obstacle, Shape};
 use crate::table_draft::TableDraft;
@@ -39,6 +39,8 @@ use crate::targets::{Clearing, TablePlan};
 pub struct Decoders {
     settings: Arc<SinkSettings>,
     mappings: Arc<Mappings>,
+    /// Set in a topology of several writable nodes.
+    node: Option<Arc<NodeSettings>>,
     /// For mappings: microseconds since 1970.
     clock_us: i64,
     topics: Vec<Topic>,
@@ -62,8 +64,8 @@ fn bad(error: impl std::fmt::Display) -> Obstacle<Need> {
 impl Decoders {
     /// Knows nothing yet.
     #[must_use]
-    pub fn new(settings: Arc<SinkSettings>, mappings: Arc<Mappings>) -> Self {
-        Self { settings, mappings, ..Self::default() }
+    pub fn new(settings: Arc<SinkSettings>, mappings: Arc<Mappings>, node: Option<Arc<NodeSettings>>) -> Self {
+        Self { settings, mappings, node, ..Self::default() }
     }
 
     /// Sets the clock that mappings see, in microseconds since 1970.
@@ -366,11 +368,20 @@ impl Decode for Decoders {
         (0..routes).map(|route| Arc::clone(plan(route))).collect()
     }
 
-    fn clears(&self, topic: usize, definition: u32) -> Result<Vec<Clearing>, String> {
+    fn clears(&self, topic: usize, definition: u32, kind: BarrierKind) -> Result<Vec<Clearing>, String> {
+        if self.node.is_some() {
+            return node_clears(kind, self.is_own(topic));
+        }
         let plans = self.plans(topic, definition);
         let topic = &self.topics[topic];
         let routes = topic.routes.get(&definition).expect("shape() asked for the plans first");
         routed::clears(routes, plans, &topic.name)
+    }
+
+    fn is_own(&self, topic: usize) -> bool {
+        let prefix = self.node.as_ref().and_then(|node| node.prefixes.get(&node.name));
+        let rest = prefix.and_then(|prefix| self.topics[topic].name.strip_prefix(prefix.as_str()));
+        rest.is_some_and(|rest| rest.starts_with('.'))
     }
 
     fn decode(
@@ -399,6 +410,11 @@ impl Decode for Decoders {
             let update = if header.is_some_and(|header| header.filling) { Change::Fill } else { Change::Update };
             if !changes_a_row(&envelope, &self.settings)? {
                 return Ok(());
+            }
+            if let Some(node) = &self.node {
+                let stamped = header.and_then(|header| header.stamped.as_ref()).ok_or(UNSTAMPED)?;
+                let own = stamped.stamp.origin == node.name;
+                return stage_contender(&envelope, (stamped, own), &mut tables[0]);
             }
             if routes.is_empty() {
                 return stage_change(&envelope, update, &mut tables[0]);

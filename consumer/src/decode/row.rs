@@ -2,13 +2,15 @@
 
 use syncline_event::avro::decode::Envelope;
 use syncline_event::avro::value::Value;
+use syncline_event::header::{BarrierKind, Stamped};
 use syncline_event::operation::Operation;
+use syncline_transforms::resolve::row::Operation as Contest;
 
 use crate::coalesce::Change;
 use crate::config::{SinkSettings, Truncates};
 use crate::rows::{CellForm, Rows};
 use crate::table_draft::TableDraft;
-use crate::targets::TablePlan;
+use crate::targets::{Clearing, TablePlan};
 
 /// Longest text of a key column in the bookkeeping.
 const LONGEST_KEY: usize = 100;
@@ -83,6 +85,56 @@ pub(super) fn stage_change(envelope: &Envelope<'_>, update: Change, table: &mut 
         }
     };
     stage_row(table, change, values)
+}
+
+/// Why a record without a stamp stops its partition in a topology.
+pub(super) const UNSTAMPED: &str = "the record has no stamp: it was not written by a node of a topology; give each node \
+    a topic prefix of its own that no other producer writes under";
+
+/// Stages a change that is to be compared with those of other nodes.
+pub(super) fn stage_contender(
+    envelope: &Envelope<'_>,
+    (stamped, own): (&Stamped, bool),
+    table: &mut TableDraft,
+) -> Result<(), String> {
+    let Envelope { operation, before, after, .. } = envelope;
+    let operation = match operation {
+        Operation::Update => Contest::Update,
+        Operation::Delete => Contest::Delete,
+        _ => Contest::Insert,
+    };
+    let image = if operation == Contest::Delete { before } else { after };
+    let plan = table.plan().as_ref();
+    let has_old = operation == Contest::Update && before.present;
+    if !is_whole(plan, &image.values) || (has_old && !is_whole(plan, &before.values)) {
+        return Err(
+            "the change does not hold the whole row, so it cannot be compared with other nodes' changes; give \
+             the table REPLICA IDENTITY FULL on every node"
+                .into(),
+        );
+    }
+    table.contend(operation, (stamped, own), |plan, rows, key| {
+        write_row(plan, &image.values, rows, key)?;
+        if has_old {
+            write_row(plan, &before.values, rows, &mut Vec::new())?;
+        }
+        Ok(has_old)
+    })
+}
+
+/// What a marker that empties the source's table does to a node's: nothing, since rows go by comparison alone.
+///
+/// # Errors
+///
+/// Another node's table was truncated.
+pub(super) fn node_clears(kind: BarrierKind, own: bool) -> Result<Vec<Clearing>, String> {
+    if kind == BarrierKind::Truncate && !own {
+        return Err("the table was truncated on the node it comes from; a TRUNCATE names no rows, so it cannot be \
+             compared with other nodes' changes. Empty tables with DELETE; to go on without this TRUNCATE, bring the \
+             rows back or delete them on every node, then use `syncline resync --topic … --from …`"
+            .into());
+    }
+    Ok(Vec::new())
 }
 
 /// Stages the delete of a row. `value` finds a key value by its index in the key and by its column.

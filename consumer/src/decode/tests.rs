@@ -148,7 +148,7 @@ fn mapping() -> Mapping {
 }
 
 fn mapped() -> Decoders {
-    let mut decoders = Decoders::new(Arc::default(), Arc::new(Mappings { list: vec![mapping()] }));
+    let mut decoders = Decoders::new(Arc::default(), Arc::new(Mappings { list: vec![mapping()] }), None);
     decoders.topic(TOPIC);
     decoders
 }
@@ -173,11 +173,18 @@ fn a_mapped_change_allocates_nothing_in_the_long_run() {
     let (_, known) = shape(&mut decoders, &changed, Some(&header));
     let Shape::Row { definition } = known.unwrap() else { panic!("no row") };
     let mut tables = tables(&decoders, definition);
+    let partition = PartitionKey {
+        group: String::new(),
+        cluster_id: String::new(),
+        topic: TOPIC.into(),
+        topic_id: String::new(),
+        partition: 0,
+    };
     let mut batch = |records: usize| {
         for _ in 0..records {
             decoders.shape(0, &changed, Some(&header)).unwrap();
             decoders.decode(0, definition, &changed, Some(&header), &mut tables).unwrap();
-            assert!(tables[0].settle());
+            assert!(tables[0].settle(&partition, 0));
         }
         let table = tables.pop().unwrap();
         let plan = Arc::clone(table.plan());
@@ -208,7 +215,7 @@ fn a_tombstone_before_any_row_is_mapped_by_the_newest_schema() {
 fn a_tombstone_behind_a_delete_is_passed_over_where_its_key_is_not_the_targets() {
     let mut mapping = mapping();
     mapping.key = vec![Written { value: "label".into(), line: 1 }];
-    let mut decoders = Decoders::new(Arc::default(), Arc::new(Mappings { list: vec![mapping] }));
+    let mut decoders = Decoders::new(Arc::default(), Arc::new(Mappings { list: vec![mapping] }), None);
     decoders.topic(TOPIC);
     let (key, ..) = event(Operation::Delete, TupleCell::Null);
     let tombstone = record(&key, None);
@@ -219,7 +226,7 @@ fn a_tombstone_behind_a_delete_is_passed_over_where_its_key_is_not_the_targets()
 #[test]
 fn deletes_are_passed_over_where_the_settings_say_so() {
     let mut decoders =
-        Decoders::new(Arc::new(SinkSettings { deletes: false, ..SinkSettings::default() }), Arc::default());
+        Decoders::new(Arc::new(SinkSettings { deletes: false, ..SinkSettings::default() }), Arc::default(), None);
     decoders.topic(TOPIC);
     let (key, value, _) = event(Operation::Delete, TupleCell::Null);
     let deleted = record(&key, Some(&value));
@@ -277,7 +284,7 @@ fn json_with_schemas_is_read_without_a_registry() {
 #[test]
 fn json_alone_is_read_as_the_targets_table_says_where_that_is_asked_for() {
     let settings = SinkSettings { json_of_target: true, ..SinkSettings::default() };
-    let mut decoders = Decoders::new(Arc::new(settings), Arc::default());
+    let mut decoders = Decoders::new(Arc::new(settings), Arc::default(), None);
     decoders.topic(TOPIC);
     for (value, change) in [
         (

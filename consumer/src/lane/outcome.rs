@@ -13,7 +13,7 @@ use crate::draft::{Launch, Slice, Stop};
 use crate::error::ConsumerError;
 use crate::handover::{Command, Place};
 use crate::partition::{Failure, State};
-use crate::targets::{TargetError, Written};
+use crate::targets::{Contested, TargetError, Written};
 
 /// A partition whose next records failed together with others: they are tried without the others, then fewer of them,
 /// until the one that fails is found.
@@ -44,7 +44,7 @@ impl Lane {
             done.map_err(|error| ConsumerError::Task { task: "writer", reason: error.to_string() })?;
         self.writer = WriterState::Idle(writer);
         match result {
-            Ok(Written::Applied { released }) => self.on_applied(&launch, &released),
+            Ok(Written::Applied { released, contested }) => self.on_applied(&launch, &released, &contested),
             Ok(Written::Fenced) => {
                 warn!(
                     partitions = launch.members.len(),
@@ -61,11 +61,14 @@ impl Lane {
         Ok(())
     }
 
-    fn on_applied(&mut self, launch: &Launch, released: &[bool]) {
+    fn on_applied(&mut self, launch: &Launch, released: &[bool], contested: &Contested) {
         self.backoff.reset();
         for (member, (index, counts)) in launch.members.iter().enumerate() {
             let (from, to) = (launch.moves()[member].from, launch.moves()[member].to);
             let released = launch.released(member, released);
+            if let Some(slot) = &mut self.slots[*index] {
+                slot.waits |= contested.set_aside > 0;
+            }
             let Some(partition) = self.partition_mut(*index) else { continue };
             let topic = partition.topic;
             let table = self.decoders.table_name(topic).filter(|_| counts.taken > 0);
@@ -108,6 +111,7 @@ impl Lane {
         self.stats.update(|state| {
             state.last_commit = Some(std::time::Instant::now());
             state.commits += 1;
+            state.note_conflicts(&contested.conflicts);
         });
         let Some(isolation) = self.isolation.front_mut() else { return };
         isolation.attempts = 0;

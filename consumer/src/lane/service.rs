@@ -38,7 +38,39 @@ impl Lane {
         self.ask_target().await?;
         self.settle_unsure().await?;
         self.note_failures().await?;
+        self.settle_waiting().await?;
         self.ask_barriers().await
+    }
+
+    /// Settles what waits for changes of the node that is written to.
+    async fn settle_waiting(&mut self) -> Result<(), ConsumerError> {
+        if self.settings.node.is_none() || self.settled.elapsed() < BARRIER_INTERVAL {
+            return Ok(());
+        }
+        let waiting: Vec<(usize, PartitionKey)> = self
+            .ready()
+            .filter(|(_, slot, partition)| slot.waits && partition.state != State::Unsure)
+            .map(|(index, _, partition)| (index, partition.key.clone()))
+            .collect();
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let WriterState::Idle(writer) = &mut self.writer else { return Ok(()) };
+        let partitions: Vec<PartitionKey> = waiting.iter().map(|(_, key)| key.clone()).collect();
+        self.settled = Instant::now();
+        let contested = match writer.settle(&partitions).await {
+            Ok(contested) => contested,
+            Err(error) => return self.on_service_error("settling what waits for the node's own changes", error),
+        };
+        if contested.set_aside == 0 {
+            for (index, _) in waiting {
+                if let Some(slot) = &mut self.slots[index] {
+                    slot.waits = false;
+                }
+            }
+        }
+        self.stats.update(|state| state.note_conflicts(&contested.conflicts));
+        Ok(())
     }
 
     async fn start_partitions(&mut self) -> Result<(), ConsumerError> {

@@ -15,7 +15,7 @@ use super::barrier::{self, Arrived, Barrier};
 use super::source::Random;
 use crate::rows::{Cell, CellForm};
 use crate::targets::{
-    Batch, Guarantees, PartitionKey, Progress, TableBatch, TablePlan, Target, TargetError, Writer, Written,
+    Batch, Contested, Guarantees, PartitionKey, Progress, TableBatch, TablePlan, Target, TargetError, Writer, Written,
 };
 
 /// What the target gets wrong.
@@ -138,6 +138,10 @@ impl Writer for Memory {
         Ok(written)
     }
 
+    async fn settle(&mut self, _: &[PartitionKey]) -> Result<Contested, TargetError> {
+        Ok(Contested::default())
+    }
+
     async fn barrier_released(&mut self, partition: &PartitionKey, position: Position) -> Result<bool, TargetError> {
         let state = self.state.lock().unwrap();
         let newest = state.newest_but(partition.partition);
@@ -204,7 +208,7 @@ impl State {
                 row.waits_for = None;
             }
         }
-        Ok(Written::Applied { released })
+        Ok(Written::released(released))
     }
 
     fn write_rows(&mut self, table: &TableBatch) -> Result<(), TargetError> {

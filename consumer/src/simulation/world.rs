@@ -165,6 +165,7 @@ impl World {
                 attempts: 2,
                 sink: Arc::default(),
                 mappings: Arc::default(),
+                node: None,
             },
             Arc::new(self.target.clone()),
             Arc::new(Outside { source: Arc::clone(&self.source), committed: Arc::clone(&self.committed) }),

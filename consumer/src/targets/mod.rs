@@ -5,6 +5,8 @@
 
 pub mod postgres;
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -13,6 +15,7 @@ use syncline_event::header::BarrierKind;
 use syncline_event::position::Position;
 use syncline_event::table::TableDefinition;
 use syncline_runtime::retry::ErrorClass;
+use syncline_transforms::resolve::row::{ConflictType, Operation, Version};
 
 use crate::rows::{CellForm, Rows};
 
@@ -131,6 +134,14 @@ pub trait Writer: Send {
     /// not known: read the progress again before trying again.
     async fn write(&mut self, batch: &Batch<'_>) -> Result<Written, TargetError>;
 
+    /// Settles what waits of some partitions for changes of this node, as far as those have come by. What still waits is
+    /// counted in the answer.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Writer::write`].
+    async fn settle(&mut self, partitions: &[PartitionKey]) -> Result<Contested, TargetError>;
+
     /// Whether the barrier at `position` of the topic has been released (or dropped).
     async fn barrier_released(&mut self, partition: &PartitionKey, position: Position) -> Result<bool, TargetError>;
 
@@ -169,6 +180,8 @@ pub struct Batch<'a> {
     pub tables: &'a [TableBatch],
     /// Markers that partitions of `moves` arrived at, behind all their rows of the batch.
     pub arrivals: &'a [Arrival],
+    /// Markers of the node's own fences.
+    pub fences: &'a [FenceArrival],
 }
 
 /// The compare-and-swap of a progress row.
@@ -205,6 +218,49 @@ pub struct TableBatch {
     pub updates: Vec<u32>,
     /// The same of rows that may be missing: those that are, an incremental snapshot brings later.
     pub fills: Vec<u32>,
+    /// In a topology of several writable nodes, instead of the four above.
+    pub contest: Contest,
+}
+
+/// Changes of rows that other nodes change, too, in the order of their records.
+#[derive(Debug, Default)]
+pub struct Contest {
+    /// The changes.
+    pub changes: Vec<Contender>,
+    /// Their keys, as [`TablePlan::encode_key`] writes them.
+    pub keys: Vec<u8>,
+}
+
+/// A change that has to be compared with what is known of its row.
+#[derive(Debug, Clone)]
+pub struct Contender {
+    /// What it does.
+    pub operation: Operation,
+    /// The new row, of a delete the old one; an index into [`TableBatch::rows`].
+    pub row: u32,
+    /// The old row of an update.
+    pub old: Option<u32>,
+    /// Its key in [`Contest::keys`].
+    pub key: Range<usize>,
+    /// When and where it was made, and what had been seen there.
+    pub version: Version,
+    /// Its transaction's id, as the row's `xmin` shows it; 0 for a snapshot's rows.
+    pub transaction: u32,
+    /// Whether this node has made it: the row has it already.
+    pub own: bool,
+    /// Whose record it is.
+    pub partition: PartitionKey,
+}
+
+/// A marker of a fence: everything that this node committed before it asked has come by in this partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FenceArrival {
+    /// The fence.
+    pub id: u64,
+    /// The partition of the node's own topic.
+    pub partition: i32,
+    /// How many partitions the topic has.
+    pub partitions: u32,
 }
 
 /// A partition's arrival at a marker.
@@ -247,9 +303,28 @@ pub enum Written {
     Applied {
         /// In the order of [`Batch::arrivals`].
         released: Vec<bool>,
+        /// What was found between nodes.
+        contested: Contested,
     },
     /// Rolled back: at least one progress row was not where it was expected, so someone else owns a partition.
     Fenced,
+}
+
+impl Written {
+    /// Committed without anything to compare.
+    #[must_use]
+    pub fn released(released: Vec<bool>) -> Self {
+        Self::Applied { released, contested: Contested::default() }
+    }
+}
+
+/// What came of comparing changes of several nodes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Contested {
+    /// Conflicts by table and type.
+    pub conflicts: BTreeMap<(String, ConflictType), u64>,
+    /// Records that wait for changes of this node to come by.
+    pub set_aside: u64,
 }
 
 /// A target's error, with what to do about it.

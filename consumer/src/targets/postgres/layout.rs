@@ -81,7 +81,7 @@ UPDATE _syncline.layout SET version = 3 WHERE version < 3;
 ";
 
 /// Held while the layout is made: \"sync\" and \"layo\" as numbers.
-const LOCK: &str = "SELECT pg_catalog.pg_advisory_xact_lock(1937337955, 1818326383)";
+pub(super) const LOCK: &str = "SELECT pg_catalog.pg_advisory_xact_lock(1937337955, 1818326383)";
 
 /// Makes the bookkeeping, or finds it made. Safe while others do the same.
 pub(super) async fn prepare(conn: &mut PgConnection) -> Result<(), TargetError> {
@@ -97,7 +97,7 @@ pub(super) async fn prepare(conn: &mut PgConnection) -> Result<(), TargetError> 
         return Ok(());
     }
     tracing::info!(layout = VERSION, found, "making the bookkeeping schema _syncline");
-    sqlx::raw_sql(SCRIPT).execute(&mut *transaction).await.map_err(|error| not_made(error, making))?;
+    sqlx::raw_sql(SCRIPT).execute(&mut *transaction).await.map_err(|error| not_made(error, making, SCRIPT))?;
     transaction.commit().await.map_err(|error| making.error(error))
 }
 
@@ -125,13 +125,13 @@ fn is_current(found: Option<i32>) -> Result<bool, TargetError> {
     })
 }
 
-fn not_made(error: sqlx::Error, making: Doing<'_>) -> TargetError {
+pub(super) fn not_made(error: sqlx::Error, making: Doing<'_>, script: &str) -> TargetError {
     let refused = matches!(&error, sqlx::Error::Database(database) if database.code().as_deref() == Some("42501"));
     let mut error = making.error(error);
     if refused {
         error.message = format!(
             "{}; grant CREATE on the target database to the role Syncline connects as, or have a DBA run as that role's \
-             owner:\n{SCRIPT}GRANT USAGE ON SCHEMA _syncline TO <role>;\n\
+             owner:\n{script}GRANT USAGE ON SCHEMA _syncline TO <role>;\n\
              GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA _syncline TO <role>;",
             error.message
         );

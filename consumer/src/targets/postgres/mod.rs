@@ -3,6 +3,7 @@
 mod barriers;
 mod bind;
 mod choose;
+mod contest;
 mod datetime;
 mod described;
 mod encode;
@@ -30,7 +31,7 @@ use syncline_runtime::settings::DatabaseSettings;
 
 use self::error::Doing;
 use self::writer::PostgresWriter;
-use crate::config::SinkSettings;
+use crate::config::{NodeSettings, SinkSettings};
 
 use super::{Guarantees, Target, TargetError, Writer};
 
@@ -51,6 +52,7 @@ SET standard_conforming_strings = on; SET client_min_messages = warning";
 pub struct PostgresTarget {
     connector: Arc<Connector>,
     sink: Arc<SinkSettings>,
+    node: Option<Arc<NodeSettings>>,
 }
 
 #[derive(Debug)]
@@ -59,6 +61,10 @@ struct Connector {
     application_name: String,
     /// Whether a connection has ever been made: from then on, a refused one is waited out.
     connected: AtomicBool,
+    /// Whether what is written has been written elsewhere before, with everything that triggers made of it.
+    repeats: bool,
+    /// Whether triggers fire all the same, since the role may not keep them from it.
+    fires_triggers: AtomicBool,
 }
 
 impl PostgresTarget {
@@ -67,13 +73,29 @@ impl PostgresTarget {
     #[must_use]
     pub fn new(settings: DatabaseSettings, application_name: String) -> Self {
         let connected = AtomicBool::new(false);
-        Self { connector: Arc::new(Connector { settings, application_name, connected }), sink: Arc::default() }
+        let fires_triggers = AtomicBool::new(true);
+        let connector = Arc::new(Connector { settings, application_name, connected, repeats: false, fires_triggers });
+        Self { connector, sink: Arc::default(), node: None }
     }
 
     /// The same target, written to as the settings say.
     #[must_use]
     pub fn writing(self, sink: SinkSettings) -> Self {
         Self { sink: Arc::new(sink), ..self }
+    }
+
+    /// The same target, as a node of a topology.
+    #[must_use]
+    pub fn of_node(self, node: NodeSettings) -> Self {
+        let Connector { settings, application_name, .. } = &*self.connector;
+        let connector = Connector {
+            settings: settings.clone(),
+            application_name: application_name.clone(),
+            connected: AtomicBool::new(false),
+            repeats: true,
+            fires_triggers: AtomicBool::new(true),
+        };
+        Self { connector: Arc::new(connector), node: Some(Arc::new(node)), ..self }
     }
 }
 
@@ -88,6 +110,15 @@ impl Connector {
         })?;
         let doing = Doing::Bookkeeping("setting up a session of the target");
         sqlx::raw_sql(SESSION).execute(&mut conn).await.map_err(|error| doing.error(error))?;
+        if self.repeats {
+            let replica = sqlx::raw_sql("SET session_replication_role = replica").execute(&mut conn).await;
+            let denied =
+                matches!(&replica, Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42501"));
+            self.fires_triggers.store(denied, Ordering::Release);
+            if !denied {
+                replica.map_err(|error| doing.error(error))?;
+            }
+        }
         self.connected.store(true, Ordering::Release);
         Ok(conn)
     }
@@ -100,11 +131,13 @@ impl Target for PostgresTarget {
     }
 
     async fn prepare(&self) -> Result<(), TargetError> {
-        layout::prepare(&mut self.connector.connect().await?).await
+        let mut conn = self.connector.connect().await?;
+        layout::prepare(&mut conn).await?;
+        if self.node.is_some() { topology::prepare(&mut conn).await } else { Ok(()) }
     }
 
     async fn writer(&self) -> Result<Box<dyn Writer>, TargetError> {
         let conn = self.connector.connect().await?;
-        Ok(Box::new(PostgresWriter::new(Arc::clone(&self.connector), Arc::clone(&self.sink), conn)))
+        Ok(Box::new(PostgresWriter::new(Arc::clone(&self.connector), Arc::clone(&self.sink), self.node.clone(), conn)))
     }
 }

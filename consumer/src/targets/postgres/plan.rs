@@ -13,6 +13,7 @@ use syncline_event::avro::value::Value;
 use syncline_event::table::{TableDefinition, TypeKind};
 use syncline_runtime::retry::ErrorClass;
 
+use super::contest::ContestTable;
 use super::encode::{self, Codec};
 use super::error::Doing;
 use super::noted::{self, Noted};
@@ -41,6 +42,8 @@ pub(super) struct PostgresPlan {
     pub(super) upserted: Vec<usize>,
     /// Whether the table may be changed.
     evolves: bool,
+    /// Whether values of identity columns are overridden.
+    identity: bool,
     pub(super) upsert: Arc<str>,
     pub(super) delete: Arc<str>,
     updates: Mutex<HashMap<Vec<usize>, Arc<str>>>,
@@ -126,6 +129,7 @@ impl PostgresPlan {
                 InsertMode::Update => definition.key.iter().chain(&others).copied().collect(),
             },
             evolves: sink.evolves,
+            identity,
             delete: statements::delete(&table, &key).into(),
             updates: Mutex::new(HashMap::new()),
             name: definition.qualified_name(),
@@ -141,6 +145,21 @@ impl PostgresPlan {
     /// The key's columns, as indexes into the definition, in key order.
     pub(super) fn key(&self) -> &[usize] {
         &self.definition.key
+    }
+
+    /// The table as changes of several nodes are written to it.
+    pub(super) fn contest(&self) -> ContestTable {
+        let of = |index: &usize| self.columns[*index].clone().map(|column| (*index, column));
+        let columns: Vec<(usize, StatementColumn)> = self.written.iter().filter_map(of).collect();
+        let place = |column: &usize| columns.iter().position(|(index, _)| index == column);
+        ContestTable {
+            name: self.name.clone(),
+            table: self.table.clone(),
+            names: columns.iter().map(|(index, _)| self.definition.columns[*index].name.clone()).collect(),
+            key: self.definition.key.iter().filter_map(place).collect(),
+            columns,
+            identity: self.identity,
+        }
     }
 
     /// How a column's values travel.

@@ -190,3 +190,19 @@ pub(super) async fn note_stop(
     .map_err(|error| Doing::Bookkeeping("noting a stopped partition").error(error))?;
     Ok(())
 }
+
+/// Where a partition stands; 0 where it has no row.
+pub(super) async fn next_offset(conn: &mut PgConnection, partition: &PartitionKey) -> Result<i64, TargetError> {
+    let next: Option<i64> = sqlx::query_scalar(
+        "SELECT next_offset FROM _syncline.progress \
+         WHERE consumer_group = $1 AND cluster_id = $2 AND topic_id = $3 AND partition = $4",
+    )
+    .bind(&partition.group)
+    .bind(&partition.cluster_id)
+    .bind(&partition.topic_id)
+    .bind(partition.partition)
+    .fetch_optional(conn)
+    .await
+    .map_err(|error| Doing::Bookkeeping("reading progress").error(error))?;
+    Ok(next.unwrap_or_default())
+}

@@ -49,7 +49,7 @@ fn names<'a>(columns: impl Iterator<Item = &'a StatementColumn>) -> String {
     columns.map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
-fn conditions(key: &[&StatementColumn], first: usize) -> String {
+pub(super) fn conditions(key: &[&StatementColumn], first: usize) -> String {
     let conditions: Vec<String> = key
         .iter()
         .enumerate()

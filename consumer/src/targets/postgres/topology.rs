@@ -1,5 +1,11 @@
 //! The bookkeeping of a node in a topology: what each row has been through, what waits, what was discarded.
 
+use sqlx::{Connection, PgConnection};
+
+use super::error::Doing;
+use super::layout;
+use crate::targets::TargetError;
+
 /// Made where a topology needs it; each step passes over what is there.
 ///
 /// - `row_stamps`: the change that made each row what it is. `row_xmin` is the row's `xmin` as that change left it, so
@@ -8,7 +14,7 @@
 /// - `fences`: questions to the node's producer, answered once a marker has arrived in every partition.
 /// - `sync_conflicts`: what was discarded, and why. `source_value` is the change that arrived, `target_value` what the
 ///   row was, `result` what it is; images of whole rows where `field` is NULL. Partitioned by day (UTC).
-pub(super) const SCRIPT: &str = "\
+const SCRIPT: &str = "\
 CREATE TABLE IF NOT EXISTS _syncline.row_stamps (
   table_name text NOT NULL,
   key bytea NOT NULL,
@@ -17,7 +23,7 @@ CREATE TABLE IF NOT EXISTS _syncline.row_stamps (
   origin text,
   topic_partition integer,
   record_offset bigint,
-  seen bytea,
+  seen text,
   deleted boolean NOT NULL DEFAULT false,
   row_xmin bigint,
   state jsonb,
@@ -32,12 +38,19 @@ CREATE TABLE IF NOT EXISTS _syncline.waiting (
   topic text NOT NULL,
   table_name text NOT NULL,
   key bytea NOT NULL,
-  record_key bytea,
-  record_value bytea,
-  record_header bytea,
+  operation text NOT NULL,
+  clock_us bigint NOT NULL,
+  counter bigint NOT NULL,
+  origin text NOT NULL,
+  seen text NOT NULL,
+  columns text[] NOT NULL,
+  image text[] NOT NULL,
+  fence bigint,
+  fence_xmin bigint,
   since timestamp with time zone NOT NULL DEFAULT clock_timestamp(),
   PRIMARY KEY (consumer_group, cluster_id, topic_id, partition, record_offset)
 );
+CREATE INDEX IF NOT EXISTS waiting_key ON _syncline.waiting (table_name, key);
 CREATE TABLE IF NOT EXISTS _syncline.fences (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   table_name text NOT NULL,
@@ -74,3 +87,12 @@ CREATE INDEX IF NOT EXISTS sync_conflicts_id ON _syncline.sync_conflicts (id);
 CREATE INDEX IF NOT EXISTS sync_conflicts_table ON _syncline.sync_conflicts (table_name, \"timestamp\");
 CREATE TABLE IF NOT EXISTS _syncline.sync_conflicts_default PARTITION OF _syncline.sync_conflicts DEFAULT;
 ";
+
+/// Makes the bookkeeping of a node, or finds it made. Safe while others do the same.
+pub(super) async fn prepare(conn: &mut PgConnection) -> Result<(), TargetError> {
+    let making = Doing::Bookkeeping("creating the tables of a topology in schema _syncline");
+    let mut transaction = conn.begin().await.map_err(|error| making.error(error))?;
+    sqlx::raw_sql(layout::LOCK).execute(&mut *transaction).await.map_err(|error| making.error(error))?;
+    sqlx::raw_sql(SCRIPT).execute(&mut *transaction).await.map_err(|error| layout::not_made(error, making, SCRIPT))?;
+    transaction.commit().await.map_err(|error| making.error(error))
+}

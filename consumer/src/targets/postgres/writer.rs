@@ -4,6 +4,7 @@
 //! change tables, barriers (by topic and position), tables by name, rows by key.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, PgConnection};
@@ -14,12 +15,15 @@ use syncline_runtime::retry::ErrorClass;
 use super::Connector;
 use super::barriers;
 use super::bind::ColumnArray;
+use super::contest;
 use super::described;
 use super::error::Doing;
 use super::plan::PostgresPlan;
 use super::progress;
-use crate::config::SinkSettings;
-use crate::targets::{Batch, Clear, PartitionKey, Progress, TableBatch, TablePlan, TargetError, Writer, Written};
+use crate::config::{NodeSettings, SinkSettings};
+use crate::targets::{
+    Batch, Clear, Contested, PartitionKey, Progress, TableBatch, TablePlan, TargetError, Writer, Written,
+};
 
 /// Held by a transaction that changes tables: \"sync\" and \"ddl\" as numbers.
 const CHANGING_TABLES: &str = "SELECT pg_catalog.pg_advisory_xact_lock(1937337955, 6581356)";
@@ -28,6 +32,7 @@ const CHANGING_TABLES: &str = "SELECT pg_catalog.pg_advisory_xact_lock(193733795
 pub(super) struct PostgresWriter {
     connector: Arc<Connector>,
     sink: Arc<SinkSettings>,
+    node: Option<Arc<NodeSettings>>,
     /// `None` after an error that left the connection in an unknown state.
     conn: Option<PgConnection>,
 }
@@ -40,8 +45,13 @@ struct Step<'a> {
 }
 
 impl PostgresWriter {
-    pub(super) fn new(connector: Arc<Connector>, sink: Arc<SinkSettings>, conn: PgConnection) -> Self {
-        Self { connector, sink, conn: Some(conn) }
+    pub(super) fn new(
+        connector: Arc<Connector>,
+        sink: Arc<SinkSettings>,
+        node: Option<Arc<NodeSettings>>,
+        conn: PgConnection,
+    ) -> Self {
+        Self { connector, sink, node, conn: Some(conn) }
     }
 
     /// The connection, taken out: whoever finds it usable afterwards puts it back.
@@ -83,7 +93,11 @@ impl Writer for PostgresWriter {
 
     async fn plan(&mut self, definition: &Arc<TableDefinition>) -> Result<Arc<dyn TablePlan>, TargetError> {
         let mut conn = self.take().await?;
-        let result = PostgresPlan::make(&mut conn, definition, &self.sink).await;
+        let mut result = PostgresPlan::make(&mut conn, definition, &self.sink).await;
+        if self.node.is_some() && result.is_ok() && self.connector.fires_triggers.load(Ordering::Acquire) {
+            let checked = contest::check_triggers(&mut conn, definition).await;
+            result = checked.and(result);
+        }
         self.put_back(conn, &result);
         Ok(Arc::new(result?))
     }
@@ -103,7 +117,15 @@ impl Writer for PostgresWriter {
     async fn write(&mut self, batch: &Batch<'_>) -> Result<Written, TargetError> {
         let steps = steps(batch)?;
         let mut conn = self.take().await?;
-        let result = write(&mut conn, batch, &steps).await;
+        let result = write(&mut conn, batch, &steps, self.node.as_deref()).await;
+        self.put_back(conn, &result);
+        result
+    }
+
+    async fn settle(&mut self, partitions: &[PartitionKey]) -> Result<Contested, TargetError> {
+        let Some(node) = self.node.clone() else { return Ok(Contested::default()) };
+        let mut conn = self.take().await?;
+        let result = settle(&mut conn, &node, partitions).await;
         self.put_back(conn, &result);
         result
     }
@@ -148,18 +170,41 @@ fn ours(plan: &Arc<dyn TablePlan>) -> Result<&PostgresPlan, TargetError> {
     })
 }
 
-async fn write(conn: &mut PgConnection, batch: &Batch<'_>, steps: &[Step<'_>]) -> Result<Written, TargetError> {
+/// What waits and need not any longer, in a transaction of its own.
+async fn settle(
+    conn: &mut PgConnection,
+    node: &NodeSettings,
+    partitions: &[PartitionKey],
+) -> Result<Contested, TargetError> {
+    control(conn, "BEGIN").await?;
+    match contest::settle(conn, node, partitions).await {
+        Ok(contested) => control(conn, "COMMIT").await.map(|()| contested),
+        Err(error) => {
+            if error.class != ErrorClass::Transient {
+                control(conn, "ROLLBACK").await?;
+            }
+            Err(error)
+        }
+    }
+}
+
+async fn write(
+    conn: &mut PgConnection,
+    batch: &Batch<'_>,
+    steps: &[Step<'_>],
+    node: Option<&NodeSettings>,
+) -> Result<Written, TargetError> {
     for step in steps.iter().filter(|step| step.plan.is_pending()) {
         step.plan.settle_alone(conn, step.index).await?;
     }
     control(conn, "BEGIN").await?;
-    match apply(conn, batch, steps).await {
-        Ok(Some(released)) => {
+    match apply(conn, batch, steps, node).await {
+        Ok(Some((released, contested))) => {
             control(conn, "COMMIT").await?;
             for step in steps {
                 step.plan.settled();
             }
-            Ok(Written::Applied { released })
+            Ok(Written::Applied { released, contested })
         }
         Ok(None) => {
             control(conn, "ROLLBACK").await?;
@@ -184,7 +229,8 @@ async fn apply(
     conn: &mut PgConnection,
     batch: &Batch<'_>,
     steps: &[Step<'_>],
-) -> Result<Option<Vec<bool>>, TargetError> {
+    node: Option<&NodeSettings>,
+) -> Result<Option<(Vec<bool>, Contested)>, TargetError> {
     let moved = progress::swap(conn, batch.moves, batch.arrivals).await?;
     if moved != batch.moves.len() as u64 {
         return Ok(None);
@@ -213,7 +259,12 @@ async fn apply(
             None => {}
         }
     }
-    Ok(Some(arrived.iter().map(|arrived| arrived.released).collect()))
+    let mut contested = Contested::default();
+    if let Some(node) = node {
+        let tables = steps.iter().filter_map(|step| Some((&batch.tables[step.index?], step.plan.contest())));
+        contested = contest::apply(conn, node, batch, &tables.collect::<Vec<_>>()).await?;
+    }
+    Ok(Some((arrived.iter().map(|arrived| arrived.released).collect(), contested)))
 }
 
 async fn empty(conn: &mut PgConnection, step: &Step<'_>) -> Result<(), TargetError> {

@@ -1,0 +1,379 @@
+//! Changes of rows that several nodes write: compared with what each row has been through, then written.
+//!
+//! In the transaction that moves the progress rows: lock the keys' entries, then the rows; decide ([`fold`]); set aside
+//! what waits for a change of this node that has not come by yet; tell this node's producer that the transaction is
+//! ours; write rows, entries and the log of conflicts. Everything is set-based: a batch costs a handful of statements a
+//! table.
+
+mod entries;
+mod fold;
+mod log;
+mod settle;
+mod table;
+mod waiting;
+
+use std::collections::BTreeMap;
+
+use sqlx::{AssertSqlSafe, PgConnection, Row};
+use syncline_event::stamp::{APPLIED_PREFIX, Applied, AppliedProgress, Seen, Stamp};
+use syncline_event::table::TableDefinition;
+use syncline_runtime::retry::ErrorClass;
+use syncline_transforms::resolve::row::{Operation, Version};
+
+pub(super) use self::settle::settle;
+pub(in crate::targets::postgres) use self::table::ContestTable;
+
+use self::fold::{Fence, Found, Outcome, Turn, fold};
+use self::table::{CellArray, RowAt};
+use self::waiting::Aside;
+use super::error::Doing;
+use crate::config::NodeSettings;
+use crate::targets::{Batch, Contested, Move, PartitionKey, TableBatch, TargetError};
+
+/// A change in its key's order.
+struct Entrant<'a> {
+    row: RowAt<'a>,
+    key: &'a [u8],
+    operation: Operation,
+    version: &'a Version,
+    transaction: u32,
+    own: bool,
+    partition: &'a PartitionKey,
+    fence: Fence,
+}
+
+/// Compares and writes a batch's changes. `tables` are the batch's, each with its plan.
+pub(super) async fn apply(
+    conn: &mut PgConnection,
+    node: &NodeSettings,
+    batch: &Batch<'_>,
+    tables: &[(&TableBatch, ContestTable)],
+) -> Result<Contested, TargetError> {
+    waiting::arrive(conn, batch.fences).await?;
+    let mut contested = Contested::default();
+    let mut by_table: BTreeMap<&str, Vec<Entrant<'_>>> = BTreeMap::new();
+    for (table, plan) in tables {
+        let entrants = by_table.entry(plan.name.as_str()).or_default();
+        entrants.extend(table.contest.changes.iter().map(|change| Entrant {
+            row: RowAt { table: plan, rows: &table.rows, row: change.row },
+            key: &table.contest.keys[change.key.clone()],
+            operation: change.operation,
+            version: &change.version,
+            transaction: change.transaction,
+            own: change.own,
+            partition: &change.partition,
+            fence: Fence::None,
+        }));
+    }
+    let mut decided = Vec::with_capacity(by_table.len());
+    for (name, entrants) in by_table {
+        decided.push(decide(conn, node, name, entrants, false).await?);
+    }
+    for decided in &decided {
+        contested.set_aside += set_aside(conn, node, decided).await?;
+    }
+    let moved = moved(node, batch.moves, &decided);
+    tell(conn, node, &decided, moved).await?;
+    for decided in decided {
+        write(conn, node, decided, &mut contested).await?;
+    }
+    Ok(contested)
+}
+
+/// A table's changes by key, with what becomes of each.
+struct Decided<'a> {
+    name: &'a str,
+    entrants: Vec<Entrant<'a>>,
+    /// Ranges of `entrants`, with what was found and what becomes of it.
+    keys: Vec<(std::ops::Range<usize>, Found, Outcome)>,
+}
+
+/// Locks what the changes are about, and decides. `settles` where the changes are those that wait.
+async fn decide<'a>(
+    conn: &mut PgConnection,
+    node: &NodeSettings,
+    name: &'a str,
+    mut entrants: Vec<Entrant<'a>>,
+    settles: bool,
+) -> Result<Decided<'a>, TargetError> {
+    // Stable: changes of one partition stay in their order; the node's own come first.
+    entrants.sort_by(|a, b| a.key.cmp(b.key).then(b.own.cmp(&a.own)));
+    let mut ranges = Vec::new();
+    for same in entrants.chunk_by(|a, b| a.key == b.key) {
+        let start = ranges.last().map_or(0, |range: &std::ops::Range<usize>| range.end);
+        ranges.push(start..start + same.len());
+    }
+    let keys: Vec<&[u8]> = ranges.iter().map(|range| entrants[range.start].key).collect();
+    let mut found = entries::lock(conn, name, &keys).await?;
+    look(conn, name, &entrants, &ranges, &mut found).await?;
+    let before = before_the_first_sync(node);
+    let keys = ranges
+        .into_iter()
+        .zip(found)
+        .map(|(range, mut found)| {
+            let group = &entrants[range.clone()];
+            found.waits &= !settles;
+            let turns: Vec<Turn<'_>> = group
+                .iter()
+                .map(|entrant| Turn {
+                    operation: entrant.operation,
+                    version: entrant.version,
+                    transaction: entrant.transaction,
+                    own: entrant.own,
+                    fence: entrant.fence,
+                })
+                .collect();
+            let outcome = fold(&found, &turns, &before);
+            (range, found, outcome)
+        })
+        .collect();
+    Ok(Decided { name, entrants, keys })
+}
+
+/// The stamp of a row that was there before the first sync.
+fn before_the_first_sync(node: &NodeSettings) -> Version {
+    let stamp = Stamp { clock_us: 0, counter: node.rules.priority_of(&node.name), origin: node.name.clone() };
+    Version { stamp, seen: Seen::default(), partition: 0, offset: 0 }
+}
+
+/// Finds the rows; those that another node changes are locked, unless somebody else has them.
+async fn look(
+    conn: &mut PgConnection,
+    name: &str,
+    entrants: &[Entrant<'_>],
+    ranges: &[std::ops::Range<usize>],
+    found: &mut [Found],
+) -> Result<(), TargetError> {
+    let doing = Doing::Writing { table: name, index: None, what: "locking rows of" };
+    let is_others = |range: &std::ops::Range<usize>| entrants[range.clone()].iter().any(|entrant| !entrant.own);
+    let contested: Vec<usize> = (0..ranges.len()).filter(|index| is_others(&ranges[*index])).collect();
+    let all: Vec<usize> = (0..ranges.len()).collect();
+    // Rows of this node's own changes are compared, not written: they need no lock.
+    for (indexes, lock) in [(&contested, true), (&all, false)] {
+        let rows: Vec<RowAt<'_>> = indexes.iter().map(|index| entrants[ranges[*index].start].row).collect();
+        let Some(first) = rows.first() else { continue };
+        let mut query = sqlx::query(AssertSqlSafe(first.table.look(lock)));
+        for array in CellArray::key(first.table, &rows) {
+            query = query.bind(array);
+        }
+        for row in query.fetch_all(&mut *conn).await.map_err(|error| doing.error(error))? {
+            let read = || Ok((row.try_get::<i64, _>(0)?, row.try_get::<i64, _>(1)?));
+            let (number, xmin) = read().map_err(|error| doing.error(error))?;
+            let Some(index) = usize::try_from(number - 1).ok().and_then(|number| indexes.get(number)) else { continue };
+            let found = &mut found[*index];
+            if !lock && found.row.is_none() && is_others(&ranges[*index]) {
+                found.locked = false;
+            }
+            found.row = u32::try_from(xmin).ok();
+        }
+    }
+    Ok(())
+}
+
+/// Sets aside what waits, behind a fence where one has to be sent. Gives the number of records.
+async fn set_aside(conn: &mut PgConnection, node: &NodeSettings, decided: &Decided<'_>) -> Result<u64, TargetError> {
+    let waits = decided.keys.iter().filter(|(_, _, outcome)| !outcome.waits.is_empty());
+    let mut asides = Vec::new();
+    let asks = waits.clone().any(|(_, _, outcome)| outcome.asks);
+    let fence = if asks { Some(send_fence(conn, node, decided).await?) } else { None };
+    for (range, found, outcome) in waits {
+        for turn in &outcome.waits {
+            let entrant = &decided.entrants[range.start + turn];
+            asides.push(Aside {
+                row: entrant.row,
+                key: entrant.key,
+                operation: entrant.operation,
+                version: entrant.version,
+                partition: entrant.partition,
+                fence: fence.filter(|_| outcome.asks),
+                xmin: found.row.filter(|_| outcome.asks),
+            });
+        }
+    }
+    for same in asides.chunk_by(|a, b| std::ptr::eq(a.row.table, b.row.table)) {
+        waiting::set_aside(conn, same[0].row.table, same).await?;
+    }
+    Ok(asides.len() as u64)
+}
+
+async fn send_fence(conn: &mut PgConnection, node: &NodeSettings, decided: &Decided<'_>) -> Result<u64, TargetError> {
+    waiting::send_fence(conn, decided.name, &node.topology, highest(decided.entrants.iter())).await
+}
+
+/// The highest time among other nodes' changes.
+fn highest<'e>(entrants: impl Iterator<Item = &'e Entrant<'e>>) -> (u64, u32) {
+    let times = entrants.filter(|entrant| !entrant.own).map(|entrant| &entrant.version.stamp);
+    times.map(|stamp| (stamp.clock_us, stamp.counter)).max().unwrap_or_default()
+}
+
+/// How far the batch comes with other nodes' partitions, with the table that their records go to.
+fn moved<'b>(node: &NodeSettings, moves: &'b [Move], decided: &[Decided<'b>]) -> Vec<(&'b PartitionKey, i64, String)> {
+    let table_of = |partition: &PartitionKey| {
+        let of_partition = |decided: &&Decided<'_>| {
+            decided.entrants.iter().any(|entrant| !entrant.own && entrant.partition.topic == partition.topic)
+        };
+        decided.iter().find(of_partition).map(|decided| decided.name.to_owned())
+    };
+    let others = moves.iter().filter(|step| origin_of(node, &step.partition.topic) != Some(node.name.as_str()));
+    others.filter_map(|step| Some((&step.partition, step.to, table_of(&step.partition)?))).collect()
+}
+
+/// The node whose topic it is.
+fn origin_of<'n>(node: &'n NodeSettings, topic: &str) -> Option<&'n str> {
+    let is_of = |prefix: &str| topic.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.'));
+    node.prefixes.iter().find(|(_, prefix)| is_of(prefix)).map(|(name, _)| name.as_str())
+}
+
+/// Tells this node's producer, in the log, that what follows in this transaction came from other nodes, and how far
+/// the node has come with them. What waits has not been applied.
+async fn tell(
+    conn: &mut PgConnection,
+    node: &NodeSettings,
+    decided: &[Decided<'_>],
+    moved: Vec<(&PartitionKey, i64, String)>,
+) -> Result<(), TargetError> {
+    let redone = decided.iter().any(|decided| decided.keys.iter().any(|(_, _, outcome)| outcome.write.is_some()));
+    if moved.is_empty() && !redone {
+        return Ok(());
+    }
+    let partitions: Vec<&PartitionKey> = moved.iter().map(|(partition, _, _)| *partition).collect();
+    let lowest = waiting::lowest(conn, &partitions).await?;
+    let progress = moved.iter().zip(lowest).filter_map(|((partition, to, table), waits)| {
+        Some(AppliedProgress {
+            origin: origin_of(node, &partition.topic)?.to_owned(),
+            table: table.clone(),
+            partition: partition.partition.unsigned_abs(),
+            next_offset: waits.map_or(*to, |waits| waits.min(*to)).unsigned_abs(),
+        })
+    });
+    let progress = progress.collect();
+    let (clock_us, counter) = highest(decided.iter().flat_map(|decided| &decided.entrants));
+    let message = Applied { topology: node.topology.clone(), clock_us, counter, progress };
+    let content = serde_json::to_string(&message).expect("names and numbers can be written");
+    sqlx::query("SELECT pg_catalog.pg_logical_emit_message(true, $1, $2)")
+        .bind(APPLIED_PREFIX)
+        .bind(content)
+        .execute(conn)
+        .await
+        .map_err(|error| Doing::Bookkeeping("marking a transaction in the log").error(error))?;
+    Ok(())
+}
+
+/// Writes rows, entries and conflicts.
+async fn write(
+    conn: &mut PgConnection,
+    node: &NodeSettings,
+    decided: Decided<'_>,
+    contested: &mut Contested,
+) -> Result<(), TargetError> {
+    let Decided { name, entrants, keys } = &decided;
+    let Some(table) = entrants.first().map(|entrant| entrant.row.table) else { return Ok(()) };
+    let cases = cases(entrants, keys);
+    let mut conflicts = Vec::new();
+    if !cases.is_empty() {
+        conflicts = log::before(conn, table, cases, &node.log).await?;
+    }
+    let (mut upserts, mut deletes, mut changed) = (Vec::new(), Vec::new(), Vec::new());
+    for (range, _, outcome) in keys {
+        if let Some(turn) = outcome.write {
+            let entrant = &entrants[range.start + turn];
+            let rows = if entrant.operation == Operation::Delete { &mut deletes } else { &mut upserts };
+            rows.push(entrant.row);
+        }
+        if outcome.astray {
+            tracing::error!(
+                table = name,
+                topic = entrants[range.start].partition.topic,
+                partition = entrants[range.start].partition.partition,
+                offset = entrants[range.start].version.offset,
+                "a row shows a change of this node although another node's later one was applied: was _syncline changed \
+                 by hand? Write the row once more on the node whose values are right"
+            );
+        }
+        if let Some((stored, note)) = &outcome.entry {
+            changed.push((entrants[range.start].key, stored.clone(), *note));
+        }
+    }
+    run(conn, &deletes, "deleting from", ContestTable::delete, |table, rows, bind| {
+        CellArray::key(table, rows).for_each(bind);
+    })
+    .await?;
+    run(conn, &upserts, "writing to", ContestTable::upsert, |table, rows, bind| {
+        CellArray::all(table, rows).for_each(bind);
+    })
+    .await?;
+    let mine = if changed.is_empty() { 0 } else { entries::my_xmin(conn).await? };
+    entries::write(conn, name, &changed, mine).await?;
+    for conflict in &conflicts {
+        *contested.conflicts.entry(((*name).to_owned(), conflict.kind())).or_default() += 1;
+    }
+    log::after(conn, table, &conflicts, (&node.log, "last_write_wins")).await
+}
+
+/// The conflicts that were found, with the rows they are about.
+fn cases<'a>(entrants: &[Entrant<'a>], keys: &[(std::ops::Range<usize>, Found, Outcome)]) -> Vec<log::Case<'a>> {
+    let conflicts =
+        keys.iter().flat_map(|(range, _, outcome)| outcome.conflicts.iter().map(move |found| (range, found)));
+    conflicts
+        .map(|(range, conflict)| {
+            let entrant = &entrants[range.start + conflict.turn];
+            let over = conflict.over.map(|turn| &entrants[range.start + turn]);
+            log::Case {
+                row: entrant.row,
+                operation: entrant.operation,
+                version: entrant.version,
+                partition: entrant.partition,
+                kind: conflict.kind,
+                takes: conflict.takes,
+                stored: conflict.stored.clone(),
+                over: over.map(|over| (over.operation != Operation::Delete).then_some(over.row)),
+            }
+        })
+        .collect()
+}
+
+/// Runs an array statement over rows, once for each of their plans.
+async fn run<'a>(
+    conn: &mut PgConnection,
+    rows: &[RowAt<'a>],
+    what: &str,
+    text: fn(&ContestTable) -> String,
+    arrays: impl for<'r> Fn(&'r ContestTable, &'r [RowAt<'a>], &mut dyn FnMut(CellArray<'r>)),
+) -> Result<(), TargetError> {
+    for same in rows.chunk_by(|a, b| std::ptr::eq(a.table, b.table)) {
+        let table = same[0].table;
+        let doing = Doing::Writing { table: &table.name, index: None, what };
+        let mut query = Some(sqlx::query(AssertSqlSafe(text(table))));
+        arrays(table, same, &mut |array| query = query.take().map(|query| query.bind(array)));
+        let Some(query) = query else { continue };
+        query.execute(&mut *conn).await.map_err(|error| doing.error(error))?;
+    }
+    Ok(())
+}
+
+/// Refuses a table whose triggers would fire for what was written on other nodes: they have fired there.
+pub(super) async fn check_triggers(conn: &mut PgConnection, definition: &TableDefinition) -> Result<(), TargetError> {
+    let name = definition.qualified_name();
+    let doing = Doing::Writing { table: &name, index: None, what: "describing" };
+    let trigger: Option<String> = sqlx::query_scalar(
+        "SELECT t.tgname::text FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE n.nspname = $1 AND c.relname = $2 AND t.tgenabled IN ('O', 'A') ORDER BY t.tgname LIMIT 1",
+    )
+    .bind(&definition.schema)
+    .bind(&definition.table)
+    .fetch_optional(conn)
+    .await
+    .map_err(|error| doing.error(error))?;
+    let Some(trigger) = trigger else { return Ok(()) };
+    Err(TargetError {
+        class: ErrorClass::BadRecord,
+        message: format!(
+            "target table {name}: trigger {trigger} would fire for changes that other nodes have made; run as a superuser: \
+             GRANT SET ON PARAMETER session_replication_role TO the role Syncline connects as (PostgreSQL 15), or ALTER \
+             TABLE … DISABLE TRIGGER"
+        ),
+        table: None,
+        source: None,
+    })
+}

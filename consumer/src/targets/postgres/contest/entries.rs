@@ -1,0 +1,140 @@
+//! `_syncline.row_stamps`: what each row has been through.
+
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row};
+use syncline_event::stamp::{Seen, Stamp};
+use syncline_transforms::resolve::row::{Stored, Version};
+
+use super::super::error::Doing;
+use super::fold::{Found, Note};
+use crate::targets::TargetError;
+
+const DOING: Doing<'static> = Doing::Bookkeeping("comparing changes of several nodes (_syncline.row_stamps)");
+
+/// Locks the keys' entries, which are made where they are missing, and tells what they hold. `keys` are sorted, and so
+/// is the answer: all writers lock in this order.
+pub(super) async fn lock(conn: &mut PgConnection, table: &str, keys: &[&[u8]]) -> Result<Vec<Found>, TargetError> {
+    sqlx::query(
+        "INSERT INTO _syncline.row_stamps (table_name, key) \
+         SELECT $1, k FROM unnest($2::bytea[]) AS k ON CONFLICT DO NOTHING",
+    )
+    .bind(table)
+    .bind(keys)
+    .execute(&mut *conn)
+    .await
+    .map_err(|error| DOING.error(error))?;
+    let rows = sqlx::query(
+        "SELECT s.clock_us, s.counter, s.origin, s.topic_partition, s.record_offset, s.seen, s.deleted, s.row_xmin, \
+         EXISTS (SELECT FROM _syncline.waiting w WHERE w.table_name = s.table_name AND w.key = s.key) AS waits \
+         FROM _syncline.row_stamps s WHERE s.table_name = $1 AND s.key = ANY ($2::bytea[]) ORDER BY s.key FOR UPDATE OF s",
+    )
+    .bind(table)
+    .bind(keys)
+    .fetch_all(conn)
+    .await
+    .map_err(|error| DOING.error(error))?;
+    rows.iter().map(found).collect::<Result<_, _>>().map_err(|error| DOING.error(error))
+}
+
+fn found(row: &PgRow) -> Result<Found, sqlx::Error> {
+    let noted: Option<i64> = row.try_get("row_xmin")?;
+    let stored = match row.try_get::<Option<String>, _>("origin")? {
+        None => None,
+        Some(origin) => {
+            let number = |name: &str| row.try_get::<i64, _>(name).map(i64::unsigned_abs);
+            let partition: i32 = row.try_get("topic_partition")?;
+            let seen: &str = row.try_get("seen")?;
+            let stamp = Stamp {
+                clock_us: number("clock_us")?,
+                counter: u32::try_from(number("counter")?).unwrap_or(u32::MAX),
+                origin,
+            };
+            let version = Version {
+                stamp,
+                seen: serde_json::from_str::<Seen>(seen).map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
+                partition: partition.unsigned_abs(),
+                offset: number("record_offset")?,
+            };
+            Some(Stored { version, deleted: row.try_get("deleted")? })
+        }
+    };
+    Ok(Found {
+        stored,
+        noted: noted.and_then(|xmin| u32::try_from(xmin).ok()),
+        row: None,
+        locked: true,
+        waits: row.try_get("waits")?,
+    })
+}
+
+/// Writes entries: keys, what is stored, and the rows' `xmin`, where `mine` is this transaction's.
+pub(super) async fn write(
+    conn: &mut PgConnection,
+    table: &str,
+    entries: &[(&[u8], Option<Stored>, Note)],
+    mine: u32,
+) -> Result<(), TargetError> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let of = |get: fn(&Version) -> i64| -> Vec<Option<i64>> {
+        entries.iter().map(|(_, stored, _)| stored.as_ref().map(|stored| get(&stored.version))).collect()
+    };
+    let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    let seen: Vec<Option<String>> = entries
+        .iter()
+        .map(|(_, stored, _)| {
+            let seen = stored.as_ref().map(|stored| &stored.version.seen)?;
+            Some(serde_json::to_string(seen).expect("names and numbers can be written"))
+        })
+        .collect();
+    let notes: Vec<Option<i64>> = entries
+        .iter()
+        .map(|(_, _, note)| match note {
+            Note::Xmin(xmin) => xmin.map(i64::from),
+            Note::Mine => Some(i64::from(mine)),
+        })
+        .collect();
+    sqlx::query(
+        "UPDATE _syncline.row_stamps AS s SET clock_us = u.clock_us, counter = u.counter, origin = u.origin, \
+         topic_partition = u.topic_partition, record_offset = u.record_offset, seen = u.seen, deleted = u.deleted, \
+         row_xmin = u.row_xmin FROM unnest($2::bytea[], $3::int8[], $4::int8[], $5::text[], $6::int8[], \
+         $7::int8[], $8::text[], $9::bool[], $10::int8[]) AS u (key, clock_us, counter, origin, topic_partition, \
+         record_offset, seen, deleted, row_xmin) WHERE s.table_name = $1 AND s.key = u.key",
+    )
+    .bind(table)
+    .bind(entries.iter().map(|(key, _, _)| *key).collect::<Vec<_>>())
+    .bind(of(|version| i64::try_from(version.stamp.clock_us).unwrap_or(i64::MAX)))
+    .bind(of(|version| i64::from(version.stamp.counter)))
+    .bind(
+        entries
+            .iter()
+            .map(|(_, stored, _)| stored.as_ref().map(|stored| stored.version.stamp.origin.as_str()))
+            .collect::<Vec<_>>(),
+    )
+    .bind(of(|version| i64::from(version.partition)))
+    .bind(
+        entries
+            .iter()
+            .map(|(_, stored, _)| stored.as_ref().map(|stored| signed(stored.version.offset)))
+            .collect::<Vec<_>>(),
+    )
+    .bind(seen)
+    .bind(entries.iter().map(|(_, stored, _)| stored.as_ref().is_some_and(|stored| stored.deleted)).collect::<Vec<_>>())
+    .bind(notes)
+    .execute(conn)
+    .await
+    .map_err(|error| DOING.error(error))?;
+    Ok(())
+}
+
+/// This transaction's id as `xmin` shows it.
+pub(super) async fn my_xmin(conn: &mut PgConnection) -> Result<u32, TargetError> {
+    let id: i64 = sqlx::query_scalar(
+        "SELECT (pg_catalog.pg_current_xact_id()::pg_catalog.text::pg_catalog.numeric % 4294967296)::pg_catalog.int8",
+    )
+    .fetch_one(conn)
+    .await
+    .map_err(|error| DOING.error(error))?;
+    Ok(u32::try_from(id).expect("the remainder is below 2^32"))
+}

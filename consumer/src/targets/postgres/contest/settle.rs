@@ -1,0 +1,171 @@
+//! What waited, once this node's own changes have come by.
+
+use std::collections::BTreeMap;
+
+use sqlx::{PgConnection, Row};
+use syncline_runtime::retry::ErrorClass;
+
+use super::super::encode::Codec;
+use super::super::error::Doing;
+use super::super::statements::StatementColumn;
+use super::table::{ContestTable, RowAt};
+use super::waiting::{self, Waiting};
+use super::{Entrant, decide, send_fence, tell, write};
+use crate::config::NodeSettings;
+use crate::rows::{CellForm, Rows};
+use crate::targets::{Contested, PartitionKey, TargetError};
+
+/// Settles what is due of some partitions; everything in the caller's transaction.
+pub(in super::super) async fn settle(
+    conn: &mut PgConnection,
+    node: &NodeSettings,
+    partitions: &[PartitionKey],
+) -> Result<Contested, TargetError> {
+    let mut contested = Contested::default();
+    let due = waiting::due(conn, partitions).await?;
+    let mut by_table: BTreeMap<&str, Vec<&Waiting>> = BTreeMap::new();
+    for waiting in &due {
+        by_table.entry(waiting.table.as_str()).or_default().push(waiting);
+    }
+    let mut done: Vec<&Waiting> = Vec::new();
+    for (name, of_table) in by_table {
+        let mut pieces: Vec<(ContestTable, Rows, Vec<&Waiting>)> = Vec::new();
+        for same in of_table.chunk_by(|a, b| a.columns == b.columns) {
+            let table = table_of(conn, name, &same[0].columns).await?;
+            let rows = rows_of(&table, same);
+            pieces.push((table, rows, same.to_vec()));
+        }
+        let mut entrants = Vec::new();
+        for (table, rows, of_piece) in &pieces {
+            for (row, waiting) in of_piece.iter().enumerate() {
+                entrants.push(Entrant {
+                    row: RowAt { table, rows, row: u32::try_from(row).unwrap_or(u32::MAX) },
+                    key: &waiting.key,
+                    operation: waiting.operation,
+                    version: &waiting.version,
+                    transaction: 0,
+                    own: false,
+                    partition: &waiting.partition,
+                    fence: waiting.fence,
+                });
+            }
+        }
+        let decided = decide(conn, node, name, entrants, true).await?;
+        let asks = decided.keys.iter().any(|(_, _, outcome)| outcome.asks);
+        let fence = if asks { Some(send_fence(conn, node, &decided).await?) } else { None };
+        for (range, found, outcome) in &decided.keys {
+            if let (true, Some(fence)) = (outcome.asks, fence) {
+                waiting::wait_for(conn, name, decided.entrants[range.start].key, (fence, found.row)).await?;
+            }
+        }
+        let waits = |waiting: &Waiting| {
+            decided.keys.iter().any(|(range, _, outcome)| {
+                outcome
+                    .waits
+                    .iter()
+                    .any(|turn| std::ptr::eq(decided.entrants[range.start + turn].version, &waiting.version))
+            })
+        };
+        let settled: Vec<&Waiting> = of_table.iter().copied().filter(|waiting| !waits(waiting)).collect();
+        waiting::take_out(conn, &settled).await?;
+        done.extend(&settled);
+        let moved = moved(conn, name, &settled).await?;
+        let decided = [decided];
+        if !settled.is_empty() {
+            tell(conn, node, &decided, moved).await?;
+        }
+        for decided in decided {
+            write(conn, node, decided, &mut contested).await?;
+        }
+    }
+    contested.set_aside = waiting::left(conn, partitions).await?;
+    Ok(contested)
+}
+
+/// How far the node has come with the partitions of what was settled.
+async fn moved<'w>(
+    conn: &mut PgConnection,
+    table: &str,
+    settled: &[&'w Waiting],
+) -> Result<Vec<(&'w PartitionKey, i64, String)>, TargetError> {
+    let mut moved: Vec<(&PartitionKey, i64, String)> = Vec::new();
+    for waiting in settled {
+        if moved.iter().all(|(partition, _, _)| **partition != waiting.partition) {
+            let next = super::super::progress::next_offset(conn, &waiting.partition).await?;
+            moved.push((&waiting.partition, next, table.to_owned()));
+        }
+    }
+    Ok(moved)
+}
+
+/// A table by what the catalog says of it: all values travel as text.
+async fn table_of(conn: &mut PgConnection, name: &str, columns: &[String]) -> Result<ContestTable, TargetError> {
+    let doing = Doing::Writing { table: name, index: None, what: "describing" };
+    let gone = |what: &str| TargetError {
+        class: ErrorClass::Fatal,
+        message: format!(
+            "target table {name}: {what} is gone, which records in _syncline.waiting hold; bring it back, or delete those \
+             records there"
+        ),
+        table: None,
+        source: None,
+    };
+    let rows = sqlx::query(
+        "SELECT a.attname, tn.nspname, t.typname, pg_catalog.array_position(i.indkey::int2[], a.attnum) AS key, \
+         a.attidentity <> '' AS identity, n.nspname AS table_schema, c.relname AS table_name \
+         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+         JOIN pg_catalog.pg_type t ON t.oid = a.atttypid JOIN pg_catalog.pg_namespace tn ON tn.oid = t.typnamespace \
+         LEFT JOIN pg_catalog.pg_index i ON i.indrelid = c.oid AND i.indisprimary \
+         WHERE pg_catalog.concat(n.nspname, '.', c.relname) = $1 AND c.relkind IN ('r', 'p')",
+    )
+    .bind(name)
+    .fetch_all(conn)
+    .await
+    .map_err(|error| doing.error(error))?;
+    let mut table = ContestTable {
+        name: name.to_owned(),
+        table: String::new(),
+        columns: Vec::new(),
+        names: columns.to_vec(),
+        key: Vec::new(),
+        identity: false,
+    };
+    let mut key = Vec::new();
+    for (index, column) in columns.iter().enumerate() {
+        let of_column =
+            |row: &&sqlx::postgres::PgRow| row.try_get::<&str, _>("attname").is_ok_and(|name| name == column);
+        let row = rows.iter().find(of_column).ok_or_else(|| gone(column))?;
+        let text = |name: &str| row.try_get::<&str, _>(name).map_err(|error| doing.error(error));
+        let statement = StatementColumn::new(column, text("nspname")?, text("typname")?, Codec::Cast);
+        table.columns.push((index, statement.map_err(|_| gone(column))?));
+        if let Some(place) = row.try_get::<Option<i32>, _>("key").map_err(|error| doing.error(error))? {
+            key.push((place, index));
+        }
+        table.identity |= row.try_get::<bool, _>("identity").map_err(|error| doing.error(error))?;
+        table.table = syncline_catalog::ident::qualified(text("table_schema")?, text("table_name")?)
+            .map_err(|_| gone("the table"))?;
+    }
+    key.sort_unstable();
+    table.key = key.into_iter().map(|(_, index)| index).collect();
+    if table.key.is_empty() { Err(gone("the primary key")) } else { Ok(table) }
+}
+
+fn rows_of(table: &ContestTable, of_piece: &[&Waiting]) -> Rows {
+    let mut rows = Rows::new(table.columns.len());
+    for waiting in of_piece {
+        for value in &waiting.image {
+            let pushed = rows.push(|out| {
+                Ok::<_, std::convert::Infallible>(match value {
+                    Some(text) => {
+                        out.extend_from_slice(text.as_bytes());
+                        CellForm::Written
+                    }
+                    None => CellForm::Null,
+                })
+            });
+            let Ok(()) = pushed;
+        }
+    }
+    rows
+}

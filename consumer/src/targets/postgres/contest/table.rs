@@ -1,0 +1,239 @@
+//! A contested table's statements. Parameters are arrays of cells, as in [`super::super::statements`].
+
+use sqlx::encode::{Encode, IsNull};
+use sqlx::error::BoxDynError;
+use sqlx::postgres::types::Oid;
+use sqlx::postgres::{PgArgumentBuffer, PgTypeInfo};
+use sqlx::{Postgres, Type};
+
+use super::super::encode::Codec;
+use super::super::statements::{self, StatementColumn};
+use crate::config::ConflictLog;
+use crate::rows::{Cell, Rows};
+
+/// A table as changes of several nodes are written to it.
+pub(in crate::targets::postgres) struct ContestTable {
+    /// `schema.table`.
+    pub(in crate::targets::postgres) name: String,
+    /// Quoted.
+    pub(in crate::targets::postgres) table: String,
+    /// Columns that are written, each with its place in the rows.
+    pub(in crate::targets::postgres) columns: Vec<(usize, StatementColumn)>,
+    /// The columns' names as the table has them.
+    pub(in crate::targets::postgres) names: Vec<String>,
+    /// The key's columns, as indexes into `columns`.
+    pub(in crate::targets::postgres) key: Vec<usize>,
+    /// Whether identity columns are overridden.
+    pub(in crate::targets::postgres) identity: bool,
+}
+
+impl ContestTable {
+    fn all(&self) -> Vec<&StatementColumn> {
+        self.columns.iter().map(|(_, column)| column).collect()
+    }
+
+    fn key_columns(&self) -> Vec<&StatementColumn> {
+        self.key.iter().map(|index| &self.columns[*index].1).collect()
+    }
+
+    /// `SELECT n, xmin` of the rows that are there, by key; with `lock` of those that nobody else has locked, which are
+    /// locked then.
+    pub(super) fn look(&self, lock: bool) -> String {
+        let lock = if lock { " FOR UPDATE OF t SKIP LOCKED" } else { "" };
+        format!(
+            "SELECT u.n, t.xmin::pg_catalog.text::pg_catalog.int8 FROM {} JOIN {} AS t ON {} ORDER BY u.n{lock}",
+            numbered(&self.key_columns(), 1),
+            self.table,
+            statements::conditions(&self.key_columns(), 0)
+        )
+    }
+
+    /// `SELECT n, image, hash` of the rows that are there, by key. Parameters: the log's largest value and its masks,
+    /// then the key.
+    pub(super) fn images_in_table(&self) -> String {
+        let columns: Vec<String> =
+            self.columns.iter().map(|(_, column)| format!("t.{0} AS {0}", column.name)).collect();
+        format!(
+            "SELECT n, {IMAGE}::pg_catalog.text, pg_catalog.md5(x::pg_catalog.text) FROM (SELECT u.n, pg_catalog.to_jsonb(r) AS x \
+             FROM {} JOIN {} AS t ON {}, LATERAL (SELECT {}) AS r) AS s ORDER BY n",
+            numbered(&self.key_columns(), 3),
+            self.table,
+            statements::conditions(&self.key_columns(), 0),
+            columns.join(", "),
+        )
+    }
+
+    /// `SELECT n, key, image, hash` of given rows. Parameters as before, then all columns.
+    pub(super) fn images_of_rows(&self) -> String {
+        let value = |index: usize| {
+            let column = &self.columns[index].1;
+            format!("u.c{index}{} AS {}", column.cast, column.name)
+        };
+        let all: Vec<String> = (0..self.columns.len()).map(value).collect();
+        let key: Vec<String> = self.key.iter().map(|index| value(*index)).collect();
+        format!(
+            "SELECT n, k::pg_catalog.text, {IMAGE}::pg_catalog.text, pg_catalog.md5(x::pg_catalog.text) FROM (SELECT u.n, pg_catalog.to_jsonb(q) AS k, \
+             pg_catalog.to_jsonb(r) AS x FROM {}, LATERAL (SELECT {}) AS q, LATERAL (SELECT {}) AS r) AS s ORDER BY n",
+            numbered(&self.all(), 3),
+            key.join(", "),
+            all.join(", "),
+        )
+    }
+
+    /// Inserts rows or overwrites them. Parameters: all columns.
+    pub(super) fn upsert(&self) -> String {
+        statements::upsert(&self.table, &self.all(), &self.key_columns(), self.identity)
+    }
+
+    /// Deletes rows. Parameters: the key's columns.
+    pub(super) fn delete(&self) -> String {
+        statements::delete(&self.table, &self.key_columns())
+    }
+
+    /// Sets rows aside, as their columns' texts. Parameters: all columns, then those of [`super::waiting`].
+    pub(super) fn set_aside(&self) -> String {
+        let value = |(index, (_, column)): (usize, &(usize, StatementColumn))| {
+            format!("(u.c{index}{})::pg_catalog.text", column.cast)
+        };
+        let values: Vec<String> = self.columns.iter().enumerate().map(value).collect();
+        let behind = self.columns.len();
+        let parameter = |index: usize| format!("${}", behind + index);
+        format!(
+            "INSERT INTO _syncline.waiting (consumer_group, cluster_id, topic_id, partition, record_offset, topic, \
+             table_name, key, operation, clock_us, counter, origin, seen, columns, image, fence, fence_xmin) \
+             SELECT {group}, {cluster}, m.topic_id, m.partition::int4, m.record_offset, m.topic, {table}, m.key, m.operation, \
+             m.clock_us, m.counter, m.origin, m.seen, {columns}::text[], ARRAY[{values}]::text[], \
+             coalesce(m.fence, h.fence), coalesce(m.fence_xmin, h.fence_xmin) \
+             FROM {cells} JOIN unnest({topic_ids}::text[], {partitions}::int8[], {offsets}::int8[], \
+             {topics}::text[], {keys}::bytea[], {operations}::text[], {clocks}::int8[], {counters}::int8[], \
+             {origins}::text[], {seen}::text[], {fences}::int8[], {xmins}::int8[]) WITH ORDINALITY AS m (topic_id, \
+             partition, record_offset, topic, key, operation, clock_us, counter, origin, seen, fence, fence_xmin, n) \
+             ON m.n = u.n LEFT JOIN LATERAL (SELECT w.fence, w.fence_xmin FROM _syncline.waiting w \
+             WHERE w.table_name = {table} AND w.key = m.key AND w.fence IS NOT NULL ORDER BY w.fence DESC LIMIT 1) AS h \
+             ON true",
+            group = parameter(1),
+            cluster = parameter(2),
+            table = parameter(3),
+            columns = parameter(4),
+            topic_ids = parameter(5),
+            partitions = parameter(6),
+            offsets = parameter(7),
+            topics = parameter(8),
+            keys = parameter(9),
+            operations = parameter(10),
+            clocks = parameter(11),
+            counters = parameter(12),
+            origins = parameter(13),
+            seen = parameter(14),
+            fences = parameter(15),
+            xmins = parameter(16),
+            values = values.join(", "),
+            cells = numbered(&self.all(), 1),
+        )
+    }
+}
+
+/// Values that are longer than allowed are left out with their length, masked ones without; `x` is a whole image.
+const IMAGE: &str = "(SELECT pg_catalog.jsonb_object_agg(e.key, CASE \
+     WHEN e.key = ANY ($2::pg_catalog.text[]) THEN '\"***\"'::pg_catalog.jsonb \
+     WHEN pg_catalog.octet_length(e.value::pg_catalog.text) > $1::pg_catalog.int8 \
+     THEN pg_catalog.jsonb_build_object('omitted_bytes', pg_catalog.octet_length(e.value::pg_catalog.text)) \
+     ELSE e.value END) FROM pg_catalog.jsonb_each(x) AS e)";
+
+/// What [`IMAGE`] needs as its parameters.
+pub(super) fn image_limits(log: &ConflictLog) -> (i64, &[String]) {
+    (i64::try_from(log.largest_value).unwrap_or(i64::MAX), &log.masked)
+}
+
+/// `unnest($first::…[], …) WITH ORDINALITY AS u (c0, …, n)`.
+fn numbered(columns: &[&StatementColumn], first: usize) -> String {
+    let parameters: Vec<String> = columns
+        .iter()
+        .enumerate()
+        .map(|(index, column)| format!("${}::pg_catalog.{}[]", index + first, column.codec.element().0))
+        .collect();
+    let names: Vec<String> = (0..columns.len()).map(|index| format!("c{index}")).collect();
+    format!("unnest({}) WITH ORDINALITY AS u ({}, n)", parameters.join(", "), names.join(", "))
+}
+
+/// A row among those of one table in several arenas.
+#[derive(Clone, Copy)]
+pub(super) struct RowAt<'a> {
+    pub(super) table: &'a ContestTable,
+    pub(super) rows: &'a Rows,
+    pub(super) row: u32,
+}
+
+impl<'a> RowAt<'a> {
+    /// The cell of one of the table's columns.
+    fn cell(&self, column: usize) -> Option<&'a [u8]> {
+        let cell: Cell = self.rows.row(self.row as usize)[self.table.columns[column].0];
+        self.rows.bytes(cell)
+    }
+}
+
+/// One column of some rows as an array parameter, in the binary form (`array_recv`).
+pub(super) struct CellArray<'a> {
+    codec: Codec,
+    rows: &'a [RowAt<'a>],
+    column: usize,
+    /// Whether `column` counts the key's columns.
+    of_key: bool,
+}
+
+impl<'a> CellArray<'a> {
+    /// Arrays of all columns of some rows, which are of one table.
+    pub(super) fn all(table: &'a ContestTable, rows: &'a [RowAt<'a>]) -> impl Iterator<Item = Self> {
+        let of = move |(column, (_, named)): (usize, &(usize, StatementColumn))| Self {
+            codec: named.codec,
+            rows,
+            column,
+            of_key: false,
+        };
+        table.columns.iter().enumerate().map(of)
+    }
+
+    /// Arrays of the key's columns.
+    pub(super) fn key(table: &'a ContestTable, rows: &'a [RowAt<'a>]) -> impl Iterator<Item = Self> {
+        let of = move |(column, index): (usize, &usize)| Self {
+            codec: table.columns[*index].1.codec,
+            rows,
+            column,
+            of_key: true,
+        };
+        table.key.iter().enumerate().map(of)
+    }
+}
+
+impl Type<Postgres> for CellArray<'_> {
+    /// Never asked: every instance says what it produces.
+    fn type_info() -> PgTypeInfo {
+        PgTypeInfo::with_oid(Oid(1009))
+    }
+}
+
+impl<'q> Encode<'q, Postgres> for CellArray<'_> {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        let (_, element_oid, _) = self.codec.element();
+        buffer.extend_from_slice(&1_i32.to_be_bytes());
+        buffer.extend_from_slice(&1_i32.to_be_bytes()); // may hold NULLs
+        buffer.extend_from_slice(&element_oid.to_be_bytes());
+        buffer.extend_from_slice(&i32::try_from(self.rows.len())?.to_be_bytes());
+        buffer.extend_from_slice(&1_i32.to_be_bytes()); // lower bound
+        for row in self.rows {
+            let column = if self.of_key { row.table.key[self.column] } else { self.column };
+            match row.cell(column) {
+                Some(bytes) => {
+                    buffer.extend_from_slice(&i32::try_from(bytes.len())?.to_be_bytes());
+                    buffer.extend_from_slice(bytes);
+                }
+                None => buffer.extend_from_slice(&(-1_i32).to_be_bytes()),
+            }
+        }
+        Ok(IsNull::No)
+    }
+
+    fn produces(&self) -> Option<PgTypeInfo> {
+        Some(PgTypeInfo::with_oid(Oid(self.codec.element().2)))
+    }
+}

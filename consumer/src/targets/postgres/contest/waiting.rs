@@ -1,0 +1,298 @@
+//! `_syncline.waiting` and `_syncline.fences`: records that wait for this node's own changes to come by.
+
+use sqlx::{AssertSqlSafe, PgConnection, Row};
+use syncline_event::stamp::{FENCE_PREFIX, Fence as FenceMessage, Seen, Stamp};
+use syncline_transforms::resolve::row::{Operation, Version};
+
+use super::super::error::Doing;
+use super::fold::Fence;
+use super::table::{CellArray, ContestTable, RowAt};
+use crate::targets::{FenceArrival, PartitionKey, TargetError};
+
+const DOING: Doing<'static> = Doing::Bookkeeping("setting records aside (_syncline.waiting)");
+
+/// Records settled in one transaction at most.
+const MOST: i64 = 1_000;
+
+/// A record to be set aside.
+pub(super) struct Aside<'a> {
+    pub(super) row: RowAt<'a>,
+    pub(super) key: &'a [u8],
+    pub(super) operation: Operation,
+    pub(super) version: &'a Version,
+    pub(super) partition: &'a PartitionKey,
+    /// The fence it waits for; one that joins others of its key waits for theirs.
+    pub(super) fence: Option<u64>,
+    /// The row's `xmin` when the fence was sent.
+    pub(super) xmin: Option<u32>,
+}
+
+/// A record that was set aside.
+pub(super) struct Waiting {
+    pub(super) partition: PartitionKey,
+    pub(super) table: String,
+    pub(super) key: Vec<u8>,
+    pub(super) operation: Operation,
+    pub(super) version: Version,
+    pub(super) columns: Vec<String>,
+    pub(super) image: Vec<Option<String>>,
+    pub(super) fence: Fence,
+}
+
+/// Asks the node's producer for a fence of a table. The rows that it is about are locked, so that nobody commits a
+/// change of them before it. Gives its number.
+pub(super) async fn send_fence(
+    conn: &mut PgConnection,
+    table: &str,
+    topology: &str,
+    highest: (u64, u32),
+) -> Result<u64, TargetError> {
+    let id: i64 = sqlx::query_scalar("INSERT INTO _syncline.fences (table_name) VALUES ($1) RETURNING id")
+        .bind(table)
+        .fetch_one(&mut *conn)
+        .await
+        .map_err(|error| DOING.error(error))?;
+    let message = FenceMessage {
+        topology: topology.to_owned(),
+        id: id.unsigned_abs(),
+        tables: vec![table.to_owned()],
+        clock_us: highest.0,
+        counter: highest.1,
+    };
+    let content = serde_json::to_string(&message).expect("names and numbers can be written");
+    sqlx::query("SELECT pg_catalog.pg_logical_emit_message(false, $1, $2)")
+        .bind(FENCE_PREFIX)
+        .bind(content)
+        .execute(conn)
+        .await
+        .map_err(|error| DOING.error(error))?;
+    Ok(id.unsigned_abs())
+}
+
+/// Notes the arrival of fences' markers.
+pub(super) async fn arrive(conn: &mut PgConnection, arrivals: &[FenceArrival]) -> Result<(), TargetError> {
+    let mut sorted: Vec<&FenceArrival> = arrivals.iter().collect();
+    sorted.sort_unstable_by_key(|arrival| (arrival.id, arrival.partition));
+    for arrival in sorted {
+        sqlx::query(
+            "UPDATE _syncline.fences SET partitions = $2, \
+             arrived = CASE WHEN $3 = ANY (arrived) THEN arrived ELSE arrived || $3 END WHERE id = $1",
+        )
+        .bind(i64::try_from(arrival.id).unwrap_or(i64::MAX))
+        .bind(i32::try_from(arrival.partitions).unwrap_or(i32::MAX))
+        .bind(arrival.partition)
+        .execute(&mut *conn)
+        .await
+        .map_err(|error| DOING.error(error))?;
+    }
+    Ok(())
+}
+
+/// Sets records aside; all are of one plan.
+pub(super) async fn set_aside(
+    conn: &mut PgConnection,
+    table: &ContestTable,
+    asides: &[Aside<'_>],
+) -> Result<(), TargetError> {
+    let Some(first) = asides.first() else { return Ok(()) };
+    let rows: Vec<RowAt<'_>> = asides.iter().map(|aside| aside.row).collect();
+    let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    let mut query = sqlx::query(AssertSqlSafe(table.set_aside()));
+    for array in CellArray::all(table, &rows) {
+        query = query.bind(array);
+    }
+    let seen =
+        |aside: &Aside<'_>| serde_json::to_string(&aside.version.seen).expect("names and numbers can be written");
+    query
+        .bind(&first.partition.group)
+        .bind(&first.partition.cluster_id)
+        .bind(&table.name)
+        .bind(&table.names)
+        .bind(asides.iter().map(|aside| aside.partition.topic_id.as_str()).collect::<Vec<_>>())
+        .bind(asides.iter().map(|aside| i64::from(aside.partition.partition)).collect::<Vec<_>>())
+        .bind(asides.iter().map(|aside| signed(aside.version.offset)).collect::<Vec<_>>())
+        .bind(asides.iter().map(|aside| aside.partition.topic.as_str()).collect::<Vec<_>>())
+        .bind(asides.iter().map(|aside| aside.key).collect::<Vec<_>>())
+        .bind(asides.iter().map(|aside| operation_name(aside.operation)).collect::<Vec<_>>())
+        .bind(asides.iter().map(|aside| signed(aside.version.stamp.clock_us)).collect::<Vec<_>>())
+        .bind(asides.iter().map(|aside| i64::from(aside.version.stamp.counter)).collect::<Vec<_>>())
+        .bind(asides.iter().map(|aside| aside.version.stamp.origin.as_str()).collect::<Vec<_>>())
+        .bind(asides.iter().map(seen).collect::<Vec<_>>())
+        .bind(asides.iter().map(|aside| aside.fence.map(signed)).collect::<Vec<_>>())
+        .bind(asides.iter().map(|aside| aside.xmin.map(i64::from)).collect::<Vec<_>>())
+        .execute(conn)
+        .await
+        .map_err(|error| DOING.error(error))?;
+    Ok(())
+}
+
+/// Records of some partitions that need not wait any longer, or that wait for a row which somebody else had locked; by
+/// table, key and place. Their partitions' progress rows are locked first, so that nobody else settles them.
+pub(super) async fn due(conn: &mut PgConnection, partitions: &[PartitionKey]) -> Result<Vec<Waiting>, TargetError> {
+    let Some(first) = partitions.first() else { return Ok(Vec::new()) };
+    let mut sorted: Vec<&PartitionKey> = partitions.iter().collect();
+    sorted.sort_unstable();
+    let topic_ids: Vec<&str> = sorted.iter().map(|partition| partition.topic_id.as_str()).collect();
+    let numbers: Vec<i32> = sorted.iter().map(|partition| partition.partition).collect();
+    sqlx::query(
+        "SELECT FROM _syncline.progress p JOIN unnest($3::text[], $4::int4[]) AS u (topic_id, partition) \
+         USING (topic_id, partition) WHERE p.consumer_group = $1 AND p.cluster_id = $2 \
+         ORDER BY p.topic, p.topic_id, p.partition FOR UPDATE OF p",
+    )
+    .bind(&first.group)
+    .bind(&first.cluster_id)
+    .bind(&topic_ids)
+    .bind(&numbers)
+    .execute(&mut *conn)
+    .await
+    .map_err(|error| DOING.error(error))?;
+    let rows = sqlx::query(
+        "SELECT w.topic, w.topic_id, w.partition, w.record_offset, w.table_name, w.key, w.operation, w.clock_us, \
+         w.counter, w.origin, w.seen, w.columns, w.image, w.fence, w.fence_xmin FROM _syncline.waiting w \
+         JOIN unnest($3::text[], $4::int4[]) AS u (topic_id, partition) USING (topic_id, partition) \
+         LEFT JOIN _syncline.fences f ON f.id = w.fence \
+         WHERE w.consumer_group = $1 AND w.cluster_id = $2 \
+         AND (f.id IS NULL OR pg_catalog.cardinality(f.arrived) >= f.partitions) \
+         ORDER BY w.table_name, w.key, w.since, w.record_offset LIMIT $5",
+    )
+    .bind(&first.group)
+    .bind(&first.cluster_id)
+    .bind(&topic_ids)
+    .bind(&numbers)
+    .bind(MOST)
+    .fetch_all(conn)
+    .await
+    .map_err(|error| DOING.error(error))?;
+    let mut due = Vec::with_capacity(rows.len());
+    for row in rows {
+        due.push(waiting(&row, first).map_err(|error| DOING.error(error))?);
+    }
+    Ok(due)
+}
+
+fn waiting(row: &sqlx::postgres::PgRow, of: &PartitionKey) -> Result<Waiting, sqlx::Error> {
+    let number = |name: &str| row.try_get::<i64, _>(name).map(i64::unsigned_abs);
+    let partition: i32 = row.try_get("partition")?;
+    let xmin: Option<i64> = row.try_get("fence_xmin")?;
+    let returned = row.try_get::<Option<i64>, _>("fence")?.is_some();
+    let seen: &str = row.try_get("seen")?;
+    Ok(Waiting {
+        partition: PartitionKey {
+            topic: row.try_get("topic")?,
+            topic_id: row.try_get("topic_id")?,
+            partition,
+            ..of.clone()
+        },
+        table: row.try_get("table_name")?,
+        key: row.try_get("key")?,
+        operation: match row.try_get("operation")? {
+            "insert" => Operation::Insert,
+            "update" => Operation::Update,
+            _ => Operation::Delete,
+        },
+        version: Version {
+            stamp: Stamp {
+                clock_us: number("clock_us")?,
+                counter: u32::try_from(number("counter")?).unwrap_or(u32::MAX),
+                origin: row.try_get("origin")?,
+            },
+            seen: serde_json::from_str::<Seen>(seen).map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
+            partition: partition.unsigned_abs(),
+            offset: number("record_offset")?,
+        },
+        columns: row.try_get("columns")?,
+        image: row.try_get("image")?,
+        fence: if returned { Fence::Returned(xmin.and_then(|xmin| u32::try_from(xmin).ok())) } else { Fence::None },
+    })
+}
+
+/// Takes records out.
+pub(super) async fn take_out(conn: &mut PgConnection, done: &[&Waiting]) -> Result<(), TargetError> {
+    let Some(first) = done.first() else { return Ok(()) };
+    sqlx::query(
+        "DELETE FROM _syncline.waiting w USING unnest($3::text[], $4::int4[], $5::int8[]) AS u (topic_id, \
+         partition, record_offset) WHERE w.consumer_group = $1 AND w.cluster_id = $2 AND w.topic_id = u.topic_id \
+         AND w.partition = u.partition AND w.record_offset = u.record_offset",
+    )
+    .bind(&first.partition.group)
+    .bind(&first.partition.cluster_id)
+    .bind(done.iter().map(|waiting| waiting.partition.topic_id.as_str()).collect::<Vec<_>>())
+    .bind(done.iter().map(|waiting| waiting.partition.partition).collect::<Vec<_>>())
+    .bind(done.iter().map(|waiting| i64::try_from(waiting.version.offset).unwrap_or(i64::MAX)).collect::<Vec<_>>())
+    .execute(&mut *conn)
+    .await
+    .map_err(|error| DOING.error(error))?;
+    // Whoever notes an arrival just now has the row locked.
+    sqlx::query(
+        "DELETE FROM _syncline.fences WHERE id IN (SELECT f.id FROM _syncline.fences f WHERE NOT EXISTS \
+         (SELECT FROM _syncline.waiting w WHERE w.fence = f.id) \
+         AND pg_catalog.cardinality(f.arrived) >= f.partitions FOR UPDATE SKIP LOCKED)",
+    )
+    .execute(conn)
+    .await
+    .map_err(|error| DOING.error(error))?;
+    Ok(())
+}
+
+/// Has the key's records wait for a fence.
+pub(super) async fn wait_for(
+    conn: &mut PgConnection,
+    table: &str,
+    key: &[u8],
+    (fence, xmin): (u64, Option<u32>),
+) -> Result<(), TargetError> {
+    sqlx::query("UPDATE _syncline.waiting SET fence = $3, fence_xmin = $4 WHERE table_name = $1 AND key = $2")
+        .bind(table)
+        .bind(key)
+        .bind(i64::try_from(fence).unwrap_or(i64::MAX))
+        .bind(xmin.map(i64::from))
+        .execute(conn)
+        .await
+        .map_err(|error| DOING.error(error))?;
+    Ok(())
+}
+
+/// The lowest offset that waits in each of some partitions.
+pub(super) async fn lowest(
+    conn: &mut PgConnection,
+    partitions: &[&PartitionKey],
+) -> Result<Vec<Option<i64>>, TargetError> {
+    let Some(first) = partitions.first() else { return Ok(Vec::new()) };
+    sqlx::query_scalar(
+        "SELECT (SELECT min(w.record_offset) FROM _syncline.waiting w WHERE w.consumer_group = $1 \
+         AND w.cluster_id = $2 AND w.topic_id = u.topic_id AND w.partition = u.partition) \
+         FROM unnest($3::text[], $4::int4[]) WITH ORDINALITY AS u (topic_id, partition, n) ORDER BY n",
+    )
+    .bind(&first.group)
+    .bind(&first.cluster_id)
+    .bind(partitions.iter().map(|partition| partition.topic_id.as_str()).collect::<Vec<_>>())
+    .bind(partitions.iter().map(|partition| partition.partition).collect::<Vec<_>>())
+    .fetch_all(conn)
+    .await
+    .map_err(|error| DOING.error(error))
+}
+
+/// How many records of some partitions wait.
+pub(super) async fn left(conn: &mut PgConnection, partitions: &[PartitionKey]) -> Result<u64, TargetError> {
+    let Some(first) = partitions.first() else { return Ok(0) };
+    let left: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM _syncline.waiting w JOIN unnest($3::text[], $4::int4[]) AS u (topic_id, \
+         partition) USING (topic_id, partition) WHERE w.consumer_group = $1 AND w.cluster_id = $2",
+    )
+    .bind(&first.group)
+    .bind(&first.cluster_id)
+    .bind(partitions.iter().map(|partition| partition.topic_id.as_str()).collect::<Vec<_>>())
+    .bind(partitions.iter().map(|partition| partition.partition).collect::<Vec<_>>())
+    .fetch_one(conn)
+    .await
+    .map_err(|error| DOING.error(error))?;
+    Ok(left.unsigned_abs())
+}
+
+fn operation_name(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Insert => "insert",
+        Operation::Update => "update",
+        Operation::Delete => "delete",
+    }
+}
