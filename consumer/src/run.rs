@@ -49,6 +49,8 @@ pub enum Until {
 const LANE_BYTES: usize = 24 << 20;
 /// Bytes of records in one transaction.
 const BATCH_BYTES: usize = 8 << 20;
+/// How often the target's housekeeping is done.
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(3600);
 /// How long the poll thread may take to commit the last offsets, and then to leave the group.
 const LAST_COMMIT: Duration = Duration::from_secs(2);
 
@@ -84,6 +86,7 @@ pub async fn run(config: ConsumerConfig, options: RunOptions, shutdown: Shutdown
     let doors = spawn_lanes(&config, &group, Arc::new(outside), &commands, &stop, &mut tasks);
     let polling = intake::start(&config.kafka, &config.consumer_group, doors, orders, options.stats)?;
     tasks.spawn(topics.clone().follow(commands.clone(), stop.clone()));
+    tasks.spawn(maintain(Arc::clone(&group.target), stop.clone()));
 
     let mut ended = polling.ended;
     let mut polls = true;
@@ -121,6 +124,19 @@ fn open_target(config: &ConsumerConfig) -> Arc<dyn Target> {
                 Some(node) => target.of_node(node.clone()),
                 None => target,
             })
+        }
+    }
+}
+
+/// Keeps the target's house until the shutdown. Nothing else depends on it, so what fails is tried again next time.
+async fn maintain(target: Arc<dyn Target>, stop: Shutdown) -> Result<(), ConsumerError> {
+    loop {
+        if let Err(error) = target.maintain().await {
+            warn!(%error, "housekeeping in the target failed, trying again in an hour");
+        }
+        tokio::select! {
+            () = stop.wait() => return Ok(()),
+            () = tokio::time::sleep(MAINTENANCE_INTERVAL) => {}
         }
     }
 }

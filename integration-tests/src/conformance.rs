@@ -6,7 +6,8 @@ use anyhow::{Context, Result, anyhow, ensure};
 use async_trait::async_trait;
 use syncline_consumer::rows::{Cell, Rows};
 use syncline_consumer::targets::{
-    Arrival, Batch, Contest, Clear, Clearing, Move, PartitionKey, TableBatch, TablePlan, Target, TargetError, Writer, Written,
+    Arrival, Batch, Clear, Clearing, Contest, Move, PartitionKey, TableBatch, TablePlan, Target, TargetError, Writer,
+    Written,
 };
 use syncline_event::avro::value::Value;
 use syncline_event::handling::Handling;

@@ -10,7 +10,8 @@ use syncline_consumer::config::{ConflictLog, NodeSettings};
 use syncline_consumer::rows::Rows;
 use syncline_consumer::targets::postgres::PostgresTarget;
 use syncline_consumer::targets::{
-    Batch, Contender, Contest, Contested, FenceArrival, Move, PartitionKey, TableBatch, TablePlan, Target, Writer, Written,
+    Batch, Contender, Contest, Contested, FenceArrival, Move, PartitionKey, TableBatch, TablePlan, Target, Writer,
+    Written,
 };
 use syncline_event::avro::value::Value;
 use syncline_event::stamp::{Seen, Stamp};
@@ -40,11 +41,8 @@ struct Node {
 }
 
 fn settings() -> NodeSettings {
-    let rules = Rules {
-        priority: vec!["a".into(), "b".into()],
-        default: TableRule::LastWriteWins,
-        tables: BTreeMap::new(),
-    };
+    let rules =
+        Rules { priority: vec!["a".into(), "b".into()], default: TableRule::LastWriteWins, tables: BTreeMap::new() };
     NodeSettings {
         topology: "shop".into(),
         name: "a".into(),
@@ -188,7 +186,8 @@ impl Node {
 async fn local_in(conn: &mut PgConnection, statements: &str) -> Result<u32> {
     let mut transaction = conn.begin().await?;
     sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(&mut *transaction).await?;
-    let id: i64 = sqlx::query("SELECT pg_current_xact_id()::text::int8").fetch_one(&mut *transaction).await?.try_get(0)?;
+    let id: i64 =
+        sqlx::query("SELECT pg_current_xact_id()::text::int8").fetch_one(&mut *transaction).await?.try_get(0)?;
     transaction.commit().await?;
     Ok(u32::try_from(id)?)
 }
@@ -216,7 +215,8 @@ async fn the_later_of_two_concurrent_changes_stays() -> Result<()> {
         node.conflicts().await?,
         "insert_exists/target/theirs/mine/mine insert_exists/source/theirs/mine/theirs"
     );
-    let image = node.site.value("SELECT source_value::text FROM _syncline.sync_conflicts WHERE key = '{\"id\": 2}'").await?;
+    let image =
+        node.site.value("SELECT source_value::text FROM _syncline.sync_conflicts WHERE key = '{\"id\": 2}'").await?;
     assert_eq!(image.as_deref(), Some(r#"{"id": 2, "name": "theirs", "note": "***"}"#));
     node.remove().await
 }
@@ -242,7 +242,8 @@ async fn a_change_waits_for_a_write_that_has_no_stamp_yet() -> Result<()> {
         let first = node.local("INSERT INTO t VALUES (1, 'old', 'secret')").await?;
         node.take(&[own(first, 10, Insert, (1, "old"))], &[]).await?;
         let second = node.local("UPDATE t SET name = 'mine'").await?;
-        let contested = node.take(&[change("b", theirs, Update, (1, "theirs")), change("b", 7, Insert, (2, "x"))], &[]).await?;
+        let contested =
+            node.take(&[change("b", theirs, Update, (1, "theirs")), change("b", 7, Insert, (2, "x"))], &[]).await?;
         assert_eq!(contested.set_aside, 1);
         assert_eq!(node.rows().await?, "1=mine 2=x", "others go on");
         // One behind it waits with it, whatever its stamp.

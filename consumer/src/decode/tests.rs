@@ -5,6 +5,7 @@ use super::*;
 use crate::chunk::NamedSchemas;
 use crate::simulation::memory::Plan;
 use crate::simulation::source::{KEY_SCHEMA, SOURCE, TOPIC, VALUE_SCHEMA, definition, schema};
+use crate::targets::PartitionKey;
 use syncline_event::avro::encode::{ConnectorInfo, RowChange, TableEncoder};
 use syncline_event::operation::Operation;
 use syncline_event::position::{Phase, Position};

@@ -76,6 +76,10 @@ impl Target for Memory {
         Ok(())
     }
 
+    async fn maintain(&self) -> Result<(), TargetError> {
+        Ok(())
+    }
+
     async fn writer(&self) -> Result<Box<dyn Writer>, TargetError> {
         Ok(Box::new(self.clone()))
     }

@@ -76,6 +76,13 @@ pub trait Target: Send + Sync {
     /// Unreachable, not allowed, or laid out by a newer version.
     async fn prepare(&self) -> Result<(), TargetError>;
 
+    /// Housekeeping that is due from time to time: of a node, the days of its log of conflicts. Repeating it is harmless.
+    ///
+    /// # Errors
+    ///
+    /// Unreachable or refused; nothing else depends on it.
+    async fn maintain(&self) -> Result<(), TargetError>;
+
     /// Opens a writer: one connection, one transaction at a time.
     ///
     /// # Errors

@@ -136,6 +136,11 @@ impl Target for PostgresTarget {
         if self.node.is_some() { topology::prepare(&mut conn).await } else { Ok(()) }
     }
 
+    async fn maintain(&self) -> Result<(), TargetError> {
+        let Some(node) = &self.node else { return Ok(()) };
+        topology::maintain(&mut self.connector.connect().await?, &node.log).await
+    }
+
     async fn writer(&self) -> Result<Box<dyn Writer>, TargetError> {
         let conn = self.connector.connect().await?;
         Ok(Box::new(PostgresWriter::new(Arc::clone(&self.connector), Arc::clone(&self.sink), self.node.clone(), conn)))

@@ -1,9 +1,10 @@
 //! The bookkeeping of a node in a topology: what each row has been through, what waits, what was discarded.
 
-use sqlx::{Connection, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::error::Doing;
 use super::layout;
+use crate::config::ConflictLog;
 use crate::targets::TargetError;
 
 /// Made where a topology needs it; each step passes over what is there.
@@ -95,4 +96,35 @@ pub(super) async fn prepare(conn: &mut PgConnection) -> Result<(), TargetError> 
     sqlx::raw_sql(layout::LOCK).execute(&mut *transaction).await.map_err(|error| making.error(error))?;
     sqlx::raw_sql(SCRIPT).execute(&mut *transaction).await.map_err(|error| layout::not_made(error, making, SCRIPT))?;
     transaction.commit().await.map_err(|error| making.error(error))
+}
+
+/// Statements that give the conflict log its next days and take away those that are past keeping.
+const DAYS: &str = "\
+SELECT pg_catalog.format('CREATE TABLE IF NOT EXISTS _syncline.sync_conflicts_%s PARTITION OF _syncline.sync_conflicts \
+  FOR VALUES FROM (%L) TO (%L)', pg_catalog.to_char(d.day, 'YYYYMMDD'), d.day::text || ' 00:00:00+00', \
+  (d.day + 1)::text || ' 00:00:00+00') \
+FROM (SELECT (pg_catalog.now() AT TIME ZONE 'UTC')::date + n AS day FROM pg_catalog.generate_series(0, 3) AS n) AS d \
+WHERE pg_catalog.to_regclass('_syncline.sync_conflicts_' || pg_catalog.to_char(d.day, 'YYYYMMDD')) IS NULL \
+UNION ALL \
+SELECT pg_catalog.format('DROP TABLE _syncline.%I', c.relname) FROM pg_catalog.pg_inherits i \
+JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid \
+WHERE i.inhparent = '_syncline.sync_conflicts'::pg_catalog.regclass AND c.relname ~ '^sync_conflicts_[0-9]{8}$' \
+AND pg_catalog.right(c.relname, 8) < pg_catalog.to_char((pg_catalog.now() AT TIME ZONE 'UTC')::date - $1::int4, 'YYYYMMDD') \
+UNION ALL \
+SELECT pg_catalog.format('DELETE FROM _syncline.sync_conflicts_default WHERE \"timestamp\" < %L', \
+  pg_catalog.now() - pg_catalog.make_interval(days => $1::int4))";
+
+/// Housekeeping of the conflict log: a table a day, made ahead.
+pub(super) async fn maintain(conn: &mut PgConnection, log: &ConflictLog) -> Result<(), TargetError> {
+    let doing = Doing::Bookkeeping("giving _syncline.sync_conflicts its days");
+    let days = i32::try_from(log.retention_days).unwrap_or(i32::MAX);
+    let mut transaction = conn.begin().await.map_err(|error| doing.error(error))?;
+    sqlx::raw_sql(layout::LOCK).execute(&mut *transaction).await.map_err(|error| doing.error(error))?;
+    let statements: Vec<String> =
+        sqlx::query_scalar(DAYS).bind(days).fetch_all(&mut *transaction).await.map_err(|error| doing.error(error))?;
+    for statement in statements {
+        let statement = sqlx::raw_sql(AssertSqlSafe(statement));
+        statement.execute(&mut *transaction).await.map_err(|error| doing.error(error))?;
+    }
+    transaction.commit().await.map_err(|error| doing.error(error))
 }

@@ -155,21 +155,32 @@ fn take_own(state: &mut State, index: usize, turn: &Turn<'_>, outcome: &mut Outc
             in_row && state.stored.as_ref().is_some_and(|stored| stored.version.stamp != turn.version.stamp);
         return;
     }
-    // Another node's change was written over it, before it had a stamp: the later one has to come back.
-    let overwritten = state.stored.as_ref().is_some_and(|stored| {
-        stored.version.stamp.origin != turn.version.stamp.origin && !turn.version.saw(&stored.version)
-    });
-    if overwritten && state.is_known() && !in_row {
+    if is_overwritten(state, turn, in_row) {
         state.write(index, turn, outcome);
         return;
     }
     let note = match state.row {
         Row::Found(xmin) if in_row => Note::Xmin(xmin),
         // A later write of this node, or one in a subtransaction: not known until its record or a fence comes.
-        Row::Found(_) => Note::Xmin(None),
-        Row::Written => state.note,
+        Row::Found(_) | Row::Written => Note::Xmin(None),
     };
     state.store(turn, note);
+}
+
+/// Whether another node's change was written over a change of this node before that one had a stamp: where it turns out
+/// to be the later one, it has to come back. Nobody has written the row since, so it would not come by itself.
+fn is_overwritten(state: &State, turn: &Turn<'_>, in_row: bool) -> bool {
+    match state.row {
+        // By another one of these turns.
+        Row::Written => true,
+        // What the stored change made it, and that is not this one.
+        Row::Found(Some(_)) => state.is_known() && !in_row,
+        // A row that is gone tells no more, but the change that removed it does.
+        Row::Found(None) => state.stored.as_ref().is_some_and(|stored| {
+            let of_other = stored.version.stamp.origin != turn.version.stamp.origin;
+            stored.deleted && of_other && !turn.version.saw(&stored.version)
+        }),
+    }
 }
 
 fn take_other(
@@ -231,5 +242,94 @@ fn note_conflict(state: &State, turn: usize, decision: Decision, outcome: &mut O
     if let Some(kind) = decision.conflict {
         let (stored, over) = (state.stored.clone(), state.last_write);
         outcome.conflicts.push(Conflict { turn, kind, takes: decision.takes, stored, over });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use syncline_event::stamp::{Seen, Stamp};
+
+    fn version(origin: &str, clock_us: u64, offset: u64) -> Version {
+        let stamp = Stamp { clock_us, counter: 0, origin: origin.into() };
+        Version { stamp, seen: Seen::default(), partition: 0, offset }
+    }
+
+    fn turn(version: &Version, operation: Operation, transaction: u32) -> Turn<'_> {
+        let own = version.stamp.origin == "a";
+        Turn { operation, version, transaction, own, fence: Fence::None }
+    }
+
+    fn row(stored: Version, noted: u32, row: u32) -> Found {
+        let stored = Some(Stored { version: stored, deleted: false });
+        Found { stored, noted: Some(noted), row: Some(row), locked: true, waits: false }
+    }
+
+    fn before() -> Version {
+        version("a", 0, 0)
+    }
+
+    #[test]
+    fn a_change_is_compared_only_with_a_row_that_is_known() {
+        let theirs = version("b", 20, 0);
+        let theirs = [turn(&theirs, Operation::Update, 0)];
+        let known = fold(&row(version("a", 10, 0), 7, 7), &theirs, &before());
+        assert_eq!((known.write, known.waits.len()), (Some(0), 0));
+        let unknown = fold(&row(version("a", 10, 0), 7, 8), &theirs, &before());
+        assert_eq!((unknown.write, unknown.waits.len(), unknown.asks), (None, 1, true));
+        let locked = Found { locked: false, ..row(version("a", 10, 0), 7, 7) };
+        let locked = fold(&locked, &theirs, &before());
+        assert_eq!((locked.write, locked.waits.len(), locked.asks), (None, 1, false));
+        let behind = Found { waits: true, ..row(version("a", 10, 0), 7, 7) };
+        assert_eq!(fold(&behind, &theirs, &before()).waits, [0]);
+    }
+
+    #[test]
+    fn own_changes_come_first_and_make_the_row_known() {
+        let (mine, theirs) = (version("a", 30, 1), version("b", 20, 0));
+        let turns = [turn(&mine, Operation::Update, 8), turn(&theirs, Operation::Update, 0)];
+        let outcome = fold(&row(version("a", 10, 0), 7, 8), &turns, &before());
+        assert_eq!((outcome.write, outcome.waits.len(), outcome.conflicts.len()), (None, 0, 1));
+        let stored = Stored { version: mine.clone(), deleted: false };
+        assert_eq!(outcome.entry, Some((Some(stored), Note::Xmin(Some(8)))));
+    }
+
+    #[test]
+    fn behind_a_fence_a_changed_row_is_later_and_an_unchanged_one_is_known() {
+        let theirs = version("b", 20, 0);
+        let fenced = |sent| [Turn { fence: Fence::Returned(sent), ..turn(&theirs, Operation::Update, 0) }];
+        let found = row(version("a", 10, 0), 7, 8);
+        assert_eq!(fold(&found, &fenced(Some(8)), &before()).write, Some(0));
+        let changed = fold(&found, &fenced(Some(9)), &before());
+        assert_eq!((changed.write, changed.waits.len(), changed.conflicts[0].stored.clone()), (None, 0, None));
+        let held = Found { locked: false, ..found };
+        let held = fold(&held, &fenced(Some(9)), &before());
+        assert_eq!((held.waits.len(), held.asks), (1, false));
+    }
+
+    #[test]
+    fn a_row_from_before_the_first_sync_has_a_stamp_behind_a_fence() {
+        let theirs = Version { stamp: Stamp { clock_us: 0, counter: 9, origin: "b".into() }, ..version("b", 0, 0) };
+        let turns = [Turn { fence: Fence::Returned(Some(8)), ..turn(&theirs, Operation::Insert, 0) }];
+        let found = Found { row: Some(8), locked: true, ..Found::default() };
+        let outcome = fold(&found, &turns, &before());
+        assert_eq!((outcome.write, outcome.conflicts[0].kind), (Some(0), ConflictType::InsertExists));
+    }
+
+    #[test]
+    fn an_own_change_that_was_written_over_comes_back() {
+        let (mine, gone) = (version("a", 30, 1), version("a", 31, 2));
+        let turns = [turn(&mine, Operation::Insert, 8), turn(&gone, Operation::Delete, 9)];
+        // The other node's row was put there while nothing told of mine.
+        let outcome = fold(&row(version("b", 20, 0), 7, 7), &turns, &before());
+        assert_eq!(outcome.write, Some(1));
+        let outcome = fold(&row(version("b", 20, 0), 7, 7), &turns[..1], &before());
+        assert_eq!(outcome.write, Some(0));
+        // A later write of this node stands in the row: its own record decides.
+        let outcome = fold(&row(version("b", 20, 0), 7, 10), &turns[..1], &before());
+        assert_eq!(outcome.write, None);
+        // An insert that has been deleted again must not come back for a while.
+        let absent = Found { locked: true, ..Found::default() };
+        assert_eq!(fold(&absent, &turns[..1], &before()).write, None);
     }
 }
