@@ -16,5 +16,6 @@ pub mod sql;
 pub mod stack;
 pub mod stage;
 pub mod sync;
+pub mod topology;
 pub mod traces;
 pub mod values;

@@ -420,7 +420,7 @@ pub async fn wait_until(what: &str, mut condition: impl AsyncFnMut() -> bool) ->
 }
 
 /// A database that belongs to the stack's ordinary role.
-async fn owned_database(variable: &str, name: &str) -> Result<(DatabaseSettings, Database)> {
+pub(crate) async fn owned_database(variable: &str, name: &str) -> Result<(DatabaseSettings, Database)> {
     let role = stack::server(variable)?;
     let database = Database::create(&format!("{variable}_ADMIN"), name).await?;
     let mut conn = database.connect().await?;
@@ -444,7 +444,7 @@ pub async fn drop_slots(database: &Database) -> Result<()> {
     Ok(())
 }
 
-fn login(settings: &DatabaseSettings) -> (String, String) {
+pub(crate) fn login(settings: &DatabaseSettings) -> (String, String) {
     let password = settings.password.as_ref().map(|secret| secret.expose().to_owned());
     (settings.username.clone(), password.unwrap_or_default())
 }

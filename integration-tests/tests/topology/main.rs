@@ -1,0 +1,126 @@
+//! Several writable databases: whatever their applications do, they end up the same, and what was lost can be found.
+
+use anyhow::{Result, ensure};
+use syncline_integration_tests::topology::Topology;
+use syncline_integration_tests::{sql, sync};
+
+const KV: &str = "CREATE TABLE kv (k int PRIMARY KEY, v text, n int)";
+
+/// Both ways, with rows on both sides before the start, and nothing goes round in circles.
+#[tokio::test]
+async fn two_nodes_end_up_the_same() -> Result<()> {
+    let topology = Topology::create("two", &["hq", "eu"], &["kv"], KV).await?;
+    let (mut hq, mut eu) = (topology.connect(0).await?, topology.connect(1).await?);
+    sql::execute(&mut hq, "INSERT INTO kv VALUES (1, 'both', 1), (2, 'of hq', 1), (4, 'hq', 1)").await?;
+    sql::execute(&mut eu, "INSERT INTO kv VALUES (1, 'both', 1), (3, 'of eu', 1), (4, 'eu', 1)").await?;
+    let mut process = topology.start(&["run"])?;
+    topology.comes_to_rest(&mut [&mut process]).await?;
+    // The first of the priorities wins where neither row has a stamp.
+    let rows = topology.check("kv").await?;
+    assert_eq!(rows[0], "(1,both,1) (2,\"of hq\",1) (3,\"of eu\",1) (4,hq,1)");
+    let conflicts = "SELECT string_agg(DISTINCT concat_ws('/', conflict_type, key), ' ') FROM _syncline.sync_conflicts";
+    for found in topology.all(conflicts).await? {
+        assert!(found.is_empty() || found == "insert_exists/{\"k\": 4}", "{found}");
+    }
+
+    sql::execute(&mut hq, "UPDATE kv SET v = 'changed' WHERE k = 3; DELETE FROM kv WHERE k = 2").await?;
+    sql::execute(&mut eu, "INSERT INTO kv VALUES (5, 'new', 1)").await?;
+    topology.comes_to_rest(&mut [&mut process]).await?;
+    let rows = topology.check("kv").await?;
+    assert_eq!(rows[0], "(1,both,1) (3,changed,1) (4,hq,1) (5,new,1)");
+    process.stop().await?;
+    topology.finish().await
+}
+
+/// Both change the same row while neither hears of the other: the later one stays, the other one is in the log.
+#[tokio::test]
+async fn a_conflict_is_decided_alike_and_written_down() -> Result<()> {
+    let topology = Topology::create("conflict", &["hq", "eu"], &["kv"], KV).await?;
+    let (mut hq, mut eu) = (topology.connect(0).await?, topology.connect(1).await?);
+    sql::execute(&mut hq, "INSERT INTO kv VALUES (1, 'old', 1)").await?;
+    let mut process = topology.start(&["run"])?;
+    topology.comes_to_rest(&mut [&mut process]).await?;
+    process.stop().await?;
+    sql::execute(&mut hq, "UPDATE kv SET v = 'first'").await?;
+    sql::execute(&mut eu, "UPDATE kv SET v = 'second'").await?;
+    let mut process = topology.start(&["run"])?;
+    topology.comes_to_rest(&mut [&mut process]).await?;
+    assert_eq!(topology.check("kv").await?[0], "(1,second,1)");
+    let log = "SELECT string_agg(concat_ws('/', conflict_type, resolution, source_value->>'v', target_value->>'v', \
+         result->>'v', source_origin, target_origin), ' ') FROM _syncline.sync_conflicts";
+    let found = topology.all(log).await?;
+    assert_eq!(found[0], "update_update/source/second/first/second/eu/hq");
+    assert_eq!(found[1], "update_update/target/first/second/second/hq/eu");
+    process.stop().await?;
+    topology.finish().await
+}
+
+/// Random changes of few rows on all nodes at once, while processes are killed.
+async fn random_changes(name: &str, nodes: &[&str], seed: u64) -> Result<()> {
+    let topology = Topology::create(name, nodes, &["kv"], KV).await?;
+    let mut processes = Vec::new();
+    for node in nodes {
+        processes.push(topology.start(&["produce", "--node", node])?);
+        processes.push(topology.start(&["consume", "--node", node])?);
+    }
+    for round in 0..3 {
+        let plays = (0..nodes.len()).map(|node| topology.play(node, seed + round, 120));
+        let play = async {
+            let mut plays: Vec<_> = plays.map(Box::pin).collect();
+            let mut results = Vec::new();
+            while !plays.is_empty() {
+                let (result, _, rest) = futures_util::future::select_all(plays).await;
+                results.push(result);
+                plays = rest;
+            }
+            results.into_iter().collect::<Result<Vec<()>>>()
+        };
+        let kills = async {
+            for (index, process) in processes.iter_mut().enumerate() {
+                tokio::time::sleep(std::time::Duration::from_millis(150)).await;
+                if (index as u64 + round) % 2 == 0 {
+                    process.kill()?;
+                    let node = nodes[index / 2];
+                    let side = if index % 2 == 0 { "produce" } else { "consume" };
+                    *process = topology.start(&[side, "--node", node])?;
+                }
+            }
+            anyhow::Ok(())
+        };
+        let (played, killed) = tokio::join!(play, kills);
+        played?;
+        killed?;
+    }
+    let mut all: Vec<&mut _> = processes.iter_mut().collect();
+    topology.comes_to_rest(&mut all).await?;
+    let rows = topology.check("kv").await?;
+    ensure!(!rows[0].is_empty());
+    // What was discarded is in a log: without conflicts such a history would prove nothing.
+    let conflicts = topology.all("SELECT count(*)::text FROM _syncline.sync_conflicts").await?;
+    ensure!(conflicts.iter().any(|count| count != "0"), "no conflicts: {conflicts:?}");
+    for process in &mut processes {
+        process.stop().await?;
+    }
+    topology.finish().await
+}
+
+#[tokio::test]
+async fn two_nodes_converge_whatever_happens() -> Result<()> {
+    random_changes("two_random", &["hq", "eu"], 1).await
+}
+
+#[tokio::test]
+async fn a_hub_and_three_spokes_converge_whatever_happens() -> Result<()> {
+    random_changes("spokes_random", &["hq", "eu", "us", "asia"], 7).await
+}
+
+/// A table that is not whole in the log, and one node alone, are told at the start.
+#[tokio::test]
+async fn what_cannot_be_compared_is_refused() -> Result<()> {
+    let topology = Topology::create("refused", &["hq", "eu"], &["kv"], KV).await?;
+    let mut eu = topology.connect(1).await?;
+    sql::execute(&mut eu, "ALTER TABLE kv REPLICA IDENTITY DEFAULT").await?;
+    let log = topology.start(&["run"])?.expect_exit(1, sync::PATIENCE).await?;
+    sync::says(&log, &["REPLICA IDENTITY FULL", "kv"])?;
+    topology.finish().await
+}
