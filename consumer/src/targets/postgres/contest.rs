@@ -24,7 +24,7 @@ pub(super) use self::settle::settle;
 pub(in crate::targets::postgres) use self::table::ContestTable;
 
 use self::fold::{Fence, Found, Outcome, Turn, fold};
-use self::table::{CellArray, RowAt};
+use self::table::{CellArray, RowAt, texts};
 use self::waiting::Aside;
 use super::error::Doing;
 use crate::config::NodeSettings;
@@ -173,27 +173,26 @@ async fn look(
 /// Sets aside what waits, behind a fence where one has to be sent. Gives the number of records.
 async fn set_aside(conn: &mut PgConnection, node: &NodeSettings, decided: &Decided<'_>) -> Result<u64, TargetError> {
     let waits = decided.keys.iter().filter(|(_, _, outcome)| !outcome.waits.is_empty());
-    let mut asides = Vec::new();
     let asks = waits.clone().any(|(_, _, outcome)| outcome.asks);
     let fence = if asks { Some(send_fence(conn, node, decided).await?) } else { None };
-    for (range, found, outcome) in waits {
-        for turn in &outcome.waits {
-            let entrant = &decided.entrants[range.start + turn];
-            asides.push(Aside {
-                row: entrant.row,
-                key: entrant.key,
-                operation: entrant.operation,
-                version: entrant.version,
-                partition: entrant.partition,
-                fence: fence.filter(|_| outcome.asks),
-                xmin: found.row.filter(|_| outcome.asks),
-            });
-        }
-    }
-    for same in asides.chunk_by(|a, b| std::ptr::eq(a.row.table, b.row.table)) {
-        waiting::set_aside(conn, same[0].row.table, same).await?;
-    }
-    Ok(asides.len() as u64)
+    let all = waits.flat_map(|(range, found, outcome)| {
+        outcome.waits.iter().map(move |turn| (&decided.entrants[range.start + turn], found, outcome.asks))
+    });
+    let all: Vec<_> = all.collect();
+    let images = texts(conn, &all.iter().map(|(entrant, _, _)| entrant.row).collect::<Vec<_>>()).await?;
+    let asides = all.iter().zip(images).map(|((entrant, found, asks), image)| Aside {
+        table: entrant.row.table,
+        image,
+        old: None,
+        key: entrant.key,
+        operation: entrant.operation,
+        version: entrant.version,
+        partition: entrant.partition,
+        fence: fence.filter(|_| *asks),
+        xmin: found.row.filter(|_| *asks),
+    });
+    waiting::set_aside(conn, &asides.collect::<Vec<_>>()).await?;
+    Ok(all.len() as u64)
 }
 
 async fn send_fence(conn: &mut PgConnection, node: &NodeSettings, decided: &Decided<'_>) -> Result<u64, TargetError> {

@@ -46,6 +46,7 @@ CREATE TABLE IF NOT EXISTS _syncline.waiting (
   seen text NOT NULL,
   columns text[] NOT NULL,
   image text[] NOT NULL,
+  old text[],
   fence bigint,
   fence_xmin bigint,
   since timestamp with time zone NOT NULL DEFAULT clock_timestamp(),

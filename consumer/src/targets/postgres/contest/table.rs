@@ -4,12 +4,14 @@ use sqlx::encode::{Encode, IsNull};
 use sqlx::error::BoxDynError;
 use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgArgumentBuffer, PgTypeInfo};
-use sqlx::{Postgres, Type};
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row, Type};
 
 use super::super::encode::Codec;
+use super::super::error::Doing;
 use super::super::statements::{self, StatementColumn};
 use crate::config::ConflictLog;
 use crate::rows::{Cell, Rows};
+use crate::targets::TargetError;
 
 /// A table as changes of several nodes are written to it.
 pub(in crate::targets::postgres) struct ContestTable {
@@ -90,46 +92,13 @@ impl ContestTable {
         statements::delete(&self.table, &self.key_columns())
     }
 
-    /// Sets rows aside, as their columns' texts. Parameters: all columns, then those of [`super::waiting`].
-    pub(super) fn set_aside(&self) -> String {
+    /// `SELECT n, texts`: given rows as arrays of their columns' texts. Parameters: all columns.
+    pub(super) fn texts(&self) -> String {
         let value = |(index, (_, column)): (usize, &(usize, StatementColumn))| {
             format!("(u.c{index}{})::pg_catalog.text", column.cast)
         };
         let values: Vec<String> = self.columns.iter().enumerate().map(value).collect();
-        let behind = self.columns.len();
-        let parameter = |index: usize| format!("${}", behind + index);
-        format!(
-            "INSERT INTO _syncline.waiting (consumer_group, cluster_id, topic_id, partition, record_offset, topic, \
-             table_name, key, operation, clock_us, counter, origin, seen, columns, image, fence, fence_xmin) \
-             SELECT {group}, {cluster}, m.topic_id, m.partition::int4, m.record_offset, m.topic, {table}, m.key, m.operation, \
-             m.clock_us, m.counter, m.origin, m.seen, {columns}::text[], ARRAY[{values}]::text[], \
-             coalesce(m.fence, h.fence), coalesce(m.fence_xmin, h.fence_xmin) \
-             FROM {cells} JOIN unnest({topic_ids}::text[], {partitions}::int8[], {offsets}::int8[], \
-             {topics}::text[], {keys}::bytea[], {operations}::text[], {clocks}::int8[], {counters}::int8[], \
-             {origins}::text[], {seen}::text[], {fences}::int8[], {xmins}::int8[]) WITH ORDINALITY AS m (topic_id, \
-             partition, record_offset, topic, key, operation, clock_us, counter, origin, seen, fence, fence_xmin, n) \
-             ON m.n = u.n LEFT JOIN LATERAL (SELECT w.fence, w.fence_xmin FROM _syncline.waiting w \
-             WHERE w.table_name = {table} AND w.key = m.key AND w.fence IS NOT NULL ORDER BY w.fence DESC LIMIT 1) AS h \
-             ON true",
-            group = parameter(1),
-            cluster = parameter(2),
-            table = parameter(3),
-            columns = parameter(4),
-            topic_ids = parameter(5),
-            partitions = parameter(6),
-            offsets = parameter(7),
-            topics = parameter(8),
-            keys = parameter(9),
-            operations = parameter(10),
-            clocks = parameter(11),
-            counters = parameter(12),
-            origins = parameter(13),
-            seen = parameter(14),
-            fences = parameter(15),
-            xmins = parameter(16),
-            values = values.join(", "),
-            cells = numbered(&self.all(), 1),
-        )
+        format!("SELECT u.n, ARRAY[{}] FROM {} ORDER BY u.n", values.join(", "), numbered(&self.all(), 1))
     }
 }
 
@@ -154,6 +123,26 @@ fn numbered(columns: &[&StatementColumn], first: usize) -> String {
         .collect();
     let names: Vec<String> = (0..columns.len()).map(|index| format!("c{index}")).collect();
     format!("unnest({}) WITH ORDINALITY AS u ({}, n)", parameters.join(", "), names.join(", "))
+}
+
+/// A row's values as PostgreSQL's texts, in the order of a contested table's columns.
+pub(super) type Image = Vec<Option<String>>;
+
+/// Rows as texts, in their order. They may be of several plans of one table.
+pub(super) async fn texts(conn: &mut PgConnection, rows: &[RowAt<'_>]) -> Result<Vec<Image>, TargetError> {
+    let mut images = Vec::with_capacity(rows.len());
+    for same in rows.chunk_by(|a, b| std::ptr::eq(a.table, b.table)) {
+        let table = same[0].table;
+        let doing = Doing::Writing { table: &table.name, index: None, what: "comparing rows of" };
+        let mut query = sqlx::query(AssertSqlSafe(table.texts()));
+        for array in CellArray::all(table, same) {
+            query = query.bind(array);
+        }
+        for row in query.fetch_all(&mut *conn).await.map_err(|error| doing.error(error))? {
+            images.push(row.try_get(1).map_err(|error| doing.error(error))?);
+        }
+    }
+    Ok(images)
 }
 
 /// A row among those of one table in several arenas.

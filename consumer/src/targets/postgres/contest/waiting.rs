@@ -1,12 +1,12 @@
 //! `_syncline.waiting` and `_syncline.fences`: records that wait for this node's own changes to come by.
 
-use sqlx::{AssertSqlSafe, PgConnection, Row};
+use sqlx::{PgConnection, Row};
 use syncline_event::stamp::{FENCE_PREFIX, Fence as FenceMessage, Seen, Stamp};
 use syncline_transforms::resolve::row::{Operation, Version};
 
 use super::super::error::Doing;
 use super::fold::Fence;
-use super::table::{CellArray, ContestTable, RowAt};
+use super::table::{ContestTable, Image};
 use crate::targets::{FenceArrival, PartitionKey, TargetError};
 
 const DOING: Doing<'static> = Doing::Bookkeeping("setting records aside (_syncline.waiting)");
@@ -16,7 +16,11 @@ const MOST: i64 = 1_000;
 
 /// A record to be set aside.
 pub(super) struct Aside<'a> {
-    pub(super) row: RowAt<'a>,
+    pub(super) table: &'a ContestTable,
+    /// The new row, of a delete the old one.
+    pub(super) image: Image,
+    /// The old row of an update.
+    pub(super) old: Option<Image>,
     pub(super) key: &'a [u8],
     pub(super) operation: Operation,
     pub(super) version: &'a Version,
@@ -35,7 +39,8 @@ pub(super) struct Waiting {
     pub(super) operation: Operation,
     pub(super) version: Version,
     pub(super) columns: Vec<String>,
-    pub(super) image: Vec<Option<String>>,
+    pub(super) image: Image,
+    pub(super) old: Option<Image>,
     pub(super) fence: Fence,
 }
 
@@ -88,22 +93,25 @@ pub(super) async fn arrive(conn: &mut PgConnection, arrivals: &[FenceArrival]) -
     Ok(())
 }
 
-/// Sets records aside; all are of one plan.
-pub(super) async fn set_aside(
+/// Sets records aside.
+pub(super) async fn set_aside(conn: &mut PgConnection, asides: &[Aside<'_>]) -> Result<(), TargetError> {
+    for same in asides.chunk_by(|a, b| std::ptr::eq(a.table, b.table)) {
+        set_aside_same(conn, same[0].table, same).await?;
+    }
+    Ok(())
+}
+
+async fn set_aside_same(
     conn: &mut PgConnection,
     table: &ContestTable,
     asides: &[Aside<'_>],
 ) -> Result<(), TargetError> {
     let Some(first) = asides.first() else { return Ok(()) };
-    let rows: Vec<RowAt<'_>> = asides.iter().map(|aside| aside.row).collect();
     let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-    let mut query = sqlx::query(AssertSqlSafe(table.set_aside()));
-    for array in CellArray::all(table, &rows) {
-        query = query.bind(array);
-    }
     let seen =
         |aside: &Aside<'_>| serde_json::to_string(&aside.version.seen).expect("names and numbers can be written");
-    query
+    let json = |image: &Image| serde_json::to_string(image).expect("texts can be written");
+    sqlx::query(SET_ASIDE)
         .bind(&first.partition.group)
         .bind(&first.partition.cluster_id)
         .bind(&table.name)
@@ -120,11 +128,30 @@ pub(super) async fn set_aside(
         .bind(asides.iter().map(seen).collect::<Vec<_>>())
         .bind(asides.iter().map(|aside| aside.fence.map(signed)).collect::<Vec<_>>())
         .bind(asides.iter().map(|aside| aside.xmin.map(i64::from)).collect::<Vec<_>>())
+        .bind(asides.iter().map(|aside| json(&aside.image)).collect::<Vec<_>>())
+        .bind(asides.iter().map(|aside| aside.old.as_ref().map(json)).collect::<Vec<_>>())
         .execute(conn)
         .await
         .map_err(|error| DOING.error(error))?;
     Ok(())
 }
+
+/// One that joins others of its key waits for their fence. Images are arrays of texts, which `unnest` would flatten.
+const SET_ASIDE: &str = "\
+INSERT INTO _syncline.waiting (consumer_group, cluster_id, topic_id, partition, record_offset, topic, table_name, key, \
+  operation, clock_us, counter, origin, seen, columns, image, old, fence, fence_xmin) \
+SELECT $1, $2, m.topic_id, m.partition::int4, m.record_offset, m.topic, $3, m.key, m.operation, m.clock_us, m.counter, \
+  m.origin, m.seen, $4::text[], \
+  (SELECT pg_catalog.array_agg(e.v ORDER BY e.n) \
+   FROM pg_catalog.jsonb_array_elements_text(m.image::jsonb) WITH ORDINALITY AS e (v, n)), \
+  (SELECT pg_catalog.array_agg(e.v ORDER BY e.n) \
+   FROM pg_catalog.jsonb_array_elements_text(m.old::jsonb) WITH ORDINALITY AS e (v, n)), \
+  coalesce(m.fence, h.fence), coalesce(m.fence_xmin, h.fence_xmin) \
+FROM unnest($5::text[], $6::int8[], $7::int8[], $8::text[], $9::bytea[], $10::text[], $11::int8[], $12::int8[], \
+  $13::text[], $14::text[], $15::int8[], $16::int8[], $17::text[], $18::text[]) AS m (topic_id, partition, \
+  record_offset, topic, key, operation, clock_us, counter, origin, seen, fence, fence_xmin, image, old) \
+LEFT JOIN LATERAL (SELECT w.fence, w.fence_xmin FROM _syncline.waiting w WHERE w.table_name = $3 AND w.key = m.key \
+  AND w.fence IS NOT NULL ORDER BY w.fence DESC LIMIT 1) AS h ON true";
 
 /// Records of some partitions that need not wait any longer, or that wait for a row which somebody else had locked; by
 /// table, key and place. Their partitions' progress rows are locked first, so that nobody else settles them.
@@ -148,7 +175,7 @@ pub(super) async fn due(conn: &mut PgConnection, partitions: &[PartitionKey]) ->
     .map_err(|error| DOING.error(error))?;
     let rows = sqlx::query(
         "SELECT w.topic, w.topic_id, w.partition, w.record_offset, w.table_name, w.key, w.operation, w.clock_us, \
-         w.counter, w.origin, w.seen, w.columns, w.image, w.fence, w.fence_xmin FROM _syncline.waiting w \
+         w.counter, w.origin, w.seen, w.columns, w.image, w.old, w.fence, w.fence_xmin FROM _syncline.waiting w \
          JOIN unnest($3::text[], $4::int4[]) AS u (topic_id, partition) USING (topic_id, partition) \
          LEFT JOIN _syncline.fences f ON f.id = w.fence \
          WHERE w.consumer_group = $1 AND w.cluster_id = $2 \
@@ -202,6 +229,7 @@ fn waiting(row: &sqlx::postgres::PgRow, of: &PartitionKey) -> Result<Waiting, sq
         },
         columns: row.try_get("columns")?,
         image: row.try_get("image")?,
+        old: row.try_get("old")?,
         fence: if returned { Fence::Returned(xmin.and_then(|xmin| u32::try_from(xmin).ok())) } else { Fence::None },
     })
 }
