@@ -58,14 +58,19 @@ impl SqlType {
     #[must_use]
     pub fn of(column: &ColumnType) -> Self {
         match &column.kind {
-            TypeKind::Enum { .. } => return Self::Enum,
-            TypeKind::Array { .. } => return Self::Opaque,
-            TypeKind::Base if column.schema != "pg_catalog" => {
-                return if column.name == "citext" { Self::Textual } else { Self::Opaque };
-            }
-            TypeKind::Base => {}
+            TypeKind::Enum { .. } => Self::Enum,
+            TypeKind::Array { .. } => Self::Opaque,
+            TypeKind::Base => Self::named_in(&column.schema, &column.name),
         }
-        match column.name.as_str() {
+    }
+
+    /// A type that is no enum and no array, by its schema and its name in `pg_type`.
+    #[must_use]
+    pub fn named_in(schema: &str, name: &str) -> Self {
+        if schema != "pg_catalog" {
+            return if name == "citext" { Self::Textual } else { Self::Opaque };
+        }
+        match name {
             "bool" => Self::Bool,
             "int2" => Self::Int2,
             "int4" => Self::Int4,

@@ -32,6 +32,20 @@ pub enum TableRule {
     Manual,
 }
 
+impl TableRule {
+    /// Its name in configuration and logs.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::LastWriteWins | Self::LastWriteWinsBy(_) => "last_write_wins",
+            Self::SourcePriority => "source_priority",
+            Self::Merge => "merge",
+            Self::Columns(_) => "custom_rules",
+            Self::Manual => "manual",
+        }
+    }
+}
+
 /// How changes of one column are decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ColumnRule {

@@ -5,6 +5,7 @@
 //! ours; write rows, entries and the log of conflicts. Everything is set-based: a batch costs a handful of statements a
 //! table.
 
+mod columns;
 mod entries;
 mod fold;
 mod log;
@@ -13,18 +14,22 @@ mod table;
 mod waiting;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use sqlx::{AssertSqlSafe, PgConnection, Row};
 use syncline_event::stamp::{APPLIED_PREFIX, Applied, AppliedProgress, Seen, Stamp};
 use syncline_event::table::TableDefinition;
 use syncline_runtime::retry::ErrorClass;
 use syncline_transforms::resolve::row::{Operation, Version};
+use syncline_transforms::resolve::rules::TableRule;
 
 pub(super) use self::settle::settle;
 pub(in crate::targets::postgres) use self::table::ContestTable;
 
 use self::fold::{Fence, Found, Outcome, Turn, fold};
-use self::table::{CellArray, RowAt, texts};
+use self::columns::Resolution;
+use self::log::Line;
+use self::table::{CellArray, Image, RowAt, rows_of, texts, texts_in_table};
 use self::waiting::Aside;
 use super::error::Doing;
 use crate::config::NodeSettings;
@@ -32,7 +37,10 @@ use crate::targets::{Batch, Contested, Move, PartitionKey, TableBatch, TargetErr
 
 /// A change in its key's order.
 struct Entrant<'a> {
+    /// The new row, of a delete the old one.
     row: RowAt<'a>,
+    /// The old row of an update.
+    old: Option<RowAt<'a>>,
     key: &'a [u8],
     operation: Operation,
     version: &'a Version,
@@ -56,6 +64,7 @@ pub(super) async fn apply(
         let entrants = by_table.entry(plan.name.as_str()).or_default();
         entrants.extend(table.contest.changes.iter().map(|change| Entrant {
             row: RowAt { table: plan, rows: &table.rows, row: change.row },
+            old: change.old.map(|row| RowAt { table: plan, rows: &table.rows, row }),
             key: &table.contest.keys[change.key.clone()],
             operation: change.operation,
             version: &change.version,
@@ -85,7 +94,51 @@ struct Decided<'a> {
     name: &'a str,
     entrants: Vec<Entrant<'a>>,
     /// Ranges of `entrants`, with what was found and what becomes of it.
-    keys: Vec<(std::ops::Range<usize>, Found, Outcome)>,
+    keys: Vec<(Range<usize>, Found, Verdict)>,
+    /// Where the table's rule looks at more than stamps.
+    by_columns: Option<ByColumns>,
+}
+
+/// What deciding by columns needs of a table.
+struct ByColumns {
+    /// The table with all values as texts.
+    table: ContestTable,
+    /// Of each entrant: its row and its old one.
+    images: Vec<(Image, Option<Image>)>,
+}
+
+/// What becomes of a row.
+enum Verdict {
+    Row(Outcome),
+    Columns(Resolution),
+}
+
+impl Verdict {
+    fn waits(&self) -> &[usize] {
+        match self {
+            Self::Row(outcome) => &outcome.waits,
+            Self::Columns(resolution) => &resolution.waits,
+        }
+    }
+
+    fn asks(&self) -> bool {
+        match self {
+            Self::Row(outcome) => outcome.asks,
+            Self::Columns(resolution) => resolution.asks,
+        }
+    }
+
+    fn writes(&self) -> bool {
+        match self {
+            Self::Row(outcome) => outcome.write.is_some(),
+            Self::Columns(resolution) => resolution.write.is_some(),
+        }
+    }
+}
+
+/// Whether a table's rows are decided by their changes' stamps alone.
+fn is_by_stamps(node: &NodeSettings, table: &str) -> bool {
+    matches!(node.rules.of(table), TableRule::LastWriteWins | TableRule::Manual)
 }
 
 /// Locks what the changes are about, and decides. `settles` where the changes are those that wait.
@@ -100,34 +153,74 @@ async fn decide<'a>(
     entrants.sort_by(|a, b| a.key.cmp(b.key).then(b.own.cmp(&a.own)));
     let mut ranges = Vec::new();
     for same in entrants.chunk_by(|a, b| a.key == b.key) {
-        let start = ranges.last().map_or(0, |range: &std::ops::Range<usize>| range.end);
+        let start = ranges.last().map_or(0, |range: &Range<usize>| range.end);
         ranges.push(start..start + same.len());
     }
     let keys: Vec<&[u8]> = ranges.iter().map(|range| entrants[range.start].key).collect();
     let mut found = entries::lock(conn, name, &keys).await?;
     look(conn, name, &entrants, &ranges, &mut found).await?;
+    found.iter_mut().for_each(|found| found.waits &= !settles);
     let before = before_the_first_sync(node);
-    let keys = ranges
-        .into_iter()
-        .zip(found)
-        .map(|(range, mut found)| {
-            let group = &entrants[range.clone()];
-            found.waits &= !settles;
-            let turns: Vec<Turn<'_>> = group
-                .iter()
-                .map(|entrant| Turn {
-                    operation: entrant.operation,
-                    version: entrant.version,
-                    transaction: entrant.transaction,
-                    own: entrant.own,
-                    fence: entrant.fence,
-                })
-                .collect();
-            let outcome = fold(&found, &turns, &before);
-            (range, found, outcome)
-        })
-        .collect();
-    Ok(Decided { name, entrants, keys })
+    if !is_by_stamps(node, name) {
+        return decide_by_columns(conn, node, name, (entrants, ranges, found), &before).await;
+    }
+    let keys = ranges.into_iter().zip(found).map(|(range, found)| {
+        let outcome = fold(&found, &turns(&entrants[range.clone()]), &before);
+        (range, found, Verdict::Row(outcome))
+    });
+    let keys = keys.collect();
+    Ok(Decided { name, entrants, keys, by_columns: None })
+}
+
+fn turns<'t>(entrants: &'t [Entrant<'_>]) -> Vec<Turn<'t>> {
+    let turn = |entrant: &'t Entrant<'_>| Turn {
+        operation: entrant.operation,
+        version: entrant.version,
+        transaction: entrant.transaction,
+        own: entrant.own,
+        fence: entrant.fence,
+    };
+    entrants.iter().map(turn).collect()
+}
+
+async fn decide_by_columns<'a>(
+    conn: &mut PgConnection,
+    node: &NodeSettings,
+    name: &'a str,
+    (entrants, ranges, found): (Vec<Entrant<'a>>, Vec<Range<usize>>, Vec<Found>),
+    before: &Version,
+) -> Result<Decided<'a>, TargetError> {
+    let Some(first) = entrants.first().map(|entrant| entrant.row.table) else {
+        return Ok(Decided { name, entrants, keys: Vec::new(), by_columns: None });
+    };
+    let (table, plan) = settle::planned(conn, node, name, &first.names).await?;
+    let rows: Vec<RowAt<'_>> = entrants.iter().flat_map(|entrant| [Some(entrant.row), entrant.old]).flatten().collect();
+    let mut texts = texts(conn, &rows).await?.into_iter();
+    let mut images = Vec::with_capacity(entrants.len());
+    for entrant in &entrants {
+        let row = texts.next().unwrap_or_default();
+        images.push((row, entrant.old.and_then(|_| texts.next())));
+    }
+    let of_keys: Vec<RowAt<'_>> = ranges.iter().map(|range| entrants[range.start].row).collect();
+    let shown = texts_in_table(conn, first, &of_keys).await?;
+    let mut keys = Vec::with_capacity(ranges.len());
+    for ((range, found), shown) in ranges.into_iter().zip(found).zip(shown) {
+        let turns = (&turns(&entrants[range.clone()])[..], &images[range.clone()]);
+        let resolution = columns::resolve(&plan, &found, shown, turns, before).map_err(|error| {
+            let entrant = &entrants[range.start];
+            TargetError {
+                class: ErrorClass::BadRecord,
+                message: format!(
+                    "table {name}: a change from {}/{} cannot be compared with what is known of its row: {error}",
+                    entrant.partition.topic, entrant.partition.partition
+                ),
+                table: None,
+                source: None,
+            }
+        })?;
+        keys.push((range, found, Verdict::Columns(resolution)));
+    }
+    Ok(Decided { name, entrants, keys, by_columns: Some(ByColumns { table, images }) })
 }
 
 /// The stamp of a row that was there before the first sync.
@@ -141,11 +234,11 @@ async fn look(
     conn: &mut PgConnection,
     name: &str,
     entrants: &[Entrant<'_>],
-    ranges: &[std::ops::Range<usize>],
+    ranges: &[Range<usize>],
     found: &mut [Found],
 ) -> Result<(), TargetError> {
     let doing = Doing::Writing { table: name, index: None, what: "locking rows of" };
-    let is_others = |range: &std::ops::Range<usize>| entrants[range.clone()].iter().any(|entrant| !entrant.own);
+    let is_others = |range: &Range<usize>| entrants[range.clone()].iter().any(|entrant| !entrant.own);
     let contested: Vec<usize> = (0..ranges.len()).filter(|index| is_others(&ranges[*index])).collect();
     let all: Vec<usize> = (0..ranges.len()).collect();
     // Rows of this node's own changes are compared, not written: they need no lock.
@@ -172,18 +265,20 @@ async fn look(
 
 /// Sets aside what waits, behind a fence where one has to be sent. Gives the number of records.
 async fn set_aside(conn: &mut PgConnection, node: &NodeSettings, decided: &Decided<'_>) -> Result<u64, TargetError> {
-    let waits = decided.keys.iter().filter(|(_, _, outcome)| !outcome.waits.is_empty());
-    let asks = waits.clone().any(|(_, _, outcome)| outcome.asks);
+    let waits = decided.keys.iter().filter(|(_, _, verdict)| !verdict.waits().is_empty());
+    let asks = waits.clone().any(|(_, _, verdict)| verdict.asks());
     let fence = if asks { Some(send_fence(conn, node, decided).await?) } else { None };
-    let all = waits.flat_map(|(range, found, outcome)| {
-        outcome.waits.iter().map(move |turn| (&decided.entrants[range.start + turn], found, outcome.asks))
-    });
-    let all: Vec<_> = all.collect();
-    let images = texts(conn, &all.iter().map(|(entrant, _, _)| entrant.row).collect::<Vec<_>>()).await?;
-    let asides = all.iter().zip(images).map(|((entrant, found, asks), image)| Aside {
+    let all: Vec<(&Entrant<'_>, &Found, bool)> = waits
+        .flat_map(|(range, found, verdict)| {
+            verdict.waits().iter().map(move |turn| (&decided.entrants[range.start + turn], found, verdict.asks()))
+        })
+        .collect();
+    let rows: Vec<RowAt<'_>> = all.iter().flat_map(|(entrant, _, _)| [Some(entrant.row), entrant.old]).flatten().collect();
+    let mut images = texts(conn, &rows).await?.into_iter();
+    let asides = all.iter().map(|(entrant, found, asks)| Aside {
         table: entrant.row.table,
-        image,
-        old: None,
+        image: images.next().unwrap_or_default(),
+        old: entrant.old.and_then(|_| images.next()),
         key: entrant.key,
         operation: entrant.operation,
         version: entrant.version,
@@ -191,7 +286,8 @@ async fn set_aside(conn: &mut PgConnection, node: &NodeSettings, decided: &Decid
         fence: fence.filter(|_| *asks),
         xmin: found.row.filter(|_| *asks),
     });
-    waiting::set_aside(conn, &asides.collect::<Vec<_>>()).await?;
+    let asides: Vec<Aside<'_>> = asides.collect();
+    waiting::set_aside(conn, &asides).await?;
     Ok(all.len() as u64)
 }
 
@@ -231,7 +327,7 @@ async fn tell(
     decided: &[Decided<'_>],
     moved: Vec<(&PartitionKey, i64, String)>,
 ) -> Result<(), TargetError> {
-    let redone = decided.iter().any(|decided| decided.keys.iter().any(|(_, _, outcome)| outcome.write.is_some()));
+    let redone = decided.iter().any(|decided| decided.keys.iter().any(|(_, _, verdict)| verdict.writes()));
     if moved.is_empty() && !redone {
         return Ok(());
     }
@@ -265,59 +361,65 @@ async fn write(
     decided: Decided<'_>,
     contested: &mut Contested,
 ) -> Result<(), TargetError> {
-    let Decided { name, entrants, keys } = &decided;
-    let Some(table) = entrants.first().map(|entrant| entrant.row.table) else { return Ok(()) };
-    let cases = cases(entrants, keys);
-    let mut conflicts = Vec::new();
-    if !cases.is_empty() {
-        conflicts = log::before(conn, table, cases, &node.log).await?;
+    let lines = match &decided.by_columns {
+        None => write_rows(conn, node, &decided).await?,
+        Some(by_columns) => write_columns(conn, node, &decided, by_columns).await?,
+    };
+    for line in &lines {
+        *contested.conflicts.entry((decided.name.to_owned(), line.kind)).or_default() += 1;
     }
+    log::insert(conn, decided.name, &lines, node.rules.of(decided.name)).await
+}
+
+async fn write_rows<'a>(
+    conn: &mut PgConnection,
+    node: &NodeSettings,
+    decided: &'a Decided<'_>,
+) -> Result<Vec<Line<'a>>, TargetError> {
+    let Decided { name, entrants, keys, .. } = decided;
+    let Some(table) = entrants.first().map(|entrant| entrant.row.table) else { return Ok(Vec::new()) };
+    let cases = cases(entrants, keys);
+    let mut lines = log::before(conn, table, cases, &node.log).await?;
     let (mut upserts, mut deletes, mut changed) = (Vec::new(), Vec::new(), Vec::new());
-    for (range, _, outcome) in keys {
+    for (range, _, verdict) in keys {
+        let Verdict::Row(outcome) = verdict else { continue };
         if let Some(turn) = outcome.write {
             let entrant = &entrants[range.start + turn];
             let rows = if entrant.operation == Operation::Delete { &mut deletes } else { &mut upserts };
             rows.push(entrant.row);
         }
+        let first = &entrants[range.start];
         if outcome.astray {
             tracing::error!(
                 table = name,
-                topic = entrants[range.start].partition.topic,
-                partition = entrants[range.start].partition.partition,
-                offset = entrants[range.start].version.offset,
+                topic = first.partition.topic,
+                partition = first.partition.partition,
+                offset = first.version.offset,
                 "a row shows a change of this node although another node's later one was applied: was _syncline changed \
                  by hand? Write the row once more on the node whose values are right"
             );
         }
         if let Some((stored, note)) = &outcome.entry {
-            changed.push((entrants[range.start].key, stored.clone(), *note));
+            changed.push((first.key, stored.clone(), *note));
         }
     }
-    run(conn, &deletes, "deleting from", ContestTable::delete, |table, rows, bind| {
-        CellArray::key(table, rows).for_each(bind);
-    })
-    .await?;
-    run(conn, &upserts, "writing to", ContestTable::upsert, |table, rows, bind| {
-        CellArray::all(table, rows).for_each(bind);
-    })
-    .await?;
+    run(conn, &deletes, "deleting from", ContestTable::delete, true).await?;
+    run(conn, &upserts, "writing to", ContestTable::upsert, false).await?;
     let mine = if changed.is_empty() { 0 } else { entries::my_xmin(conn).await? };
     entries::write(conn, name, &changed, mine).await?;
-    for conflict in &conflicts {
-        *contested.conflicts.entry(((*name).to_owned(), conflict.kind())).or_default() += 1;
-    }
-    log::after(conn, table, &conflicts, (&node.log, "last_write_wins")).await
+    log::after(conn, table, &mut lines, &node.log).await?;
+    Ok(lines.into_iter().map(|(line, _)| line).collect())
 }
 
 /// The conflicts that were found, with the rows they are about.
-fn cases<'a>(entrants: &[Entrant<'a>], keys: &[(std::ops::Range<usize>, Found, Outcome)]) -> Vec<log::Case<'a>> {
-    let conflicts =
-        keys.iter().flat_map(|(range, _, outcome)| outcome.conflicts.iter().map(move |found| (range, found)));
-    conflicts
-        .map(|(range, conflict)| {
+fn cases<'a>(entrants: &'a [Entrant<'_>], keys: &[(Range<usize>, Found, Verdict)]) -> Vec<log::Case<'a>> {
+    let mut cases = Vec::new();
+    for (range, _, verdict) in keys {
+        let Verdict::Row(outcome) = verdict else { continue };
+        for conflict in &outcome.conflicts {
             let entrant = &entrants[range.start + conflict.turn];
             let over = conflict.over.map(|turn| &entrants[range.start + turn]);
-            log::Case {
+            cases.push(log::Case {
                 row: entrant.row,
                 operation: entrant.operation,
                 version: entrant.version,
@@ -326,25 +428,67 @@ fn cases<'a>(entrants: &[Entrant<'a>], keys: &[(std::ops::Range<usize>, Found, O
                 takes: conflict.takes,
                 stored: conflict.stored.clone(),
                 over: over.map(|over| (over.operation != Operation::Delete).then_some(over.row)),
-            }
-        })
-        .collect()
+            });
+        }
+    }
+    cases
 }
 
-/// Runs an array statement over rows, once for each of their plans.
-async fn run<'a>(
+async fn write_columns<'a>(
     conn: &mut PgConnection,
-    rows: &[RowAt<'a>],
+    node: &NodeSettings,
+    decided: &'a Decided<'_>,
+    by_columns: &'a ByColumns,
+) -> Result<Vec<Line<'a>>, TargetError> {
+    let Decided { name, entrants, keys, .. } = decided;
+    let table = &by_columns.table;
+    let (mut upserts, mut deletes, mut changed, mut discarded) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for (range, _, verdict) in keys {
+        let Verdict::Columns(resolution) = verdict else { continue };
+        match &resolution.write {
+            Some(Some(image)) => upserts.push(image),
+            Some(None) => deletes.push(entrants[range.start].row),
+            None => {}
+        }
+        if let Some((state, note)) = &resolution.entry {
+            changed.push((entrants[range.start].key, state.clone(), *note));
+        }
+        discarded.extend(resolution.discarded.iter().map(|found| (range.start + found.turn, found)));
+    }
+    let rows = rows_of(table, upserts.iter().copied());
+    let upserts: Vec<RowAt<'_>> =
+        (0..upserts.len()).map(|row| RowAt { table, rows: &rows, row: u32::try_from(row).unwrap_or(u32::MAX) }).collect();
+    run(conn, &deletes, "deleting from", ContestTable::delete, true).await?;
+    run(conn, &upserts, "writing to", ContestTable::upsert, false).await?;
+    let mine = if changed.is_empty() { 0 } else { entries::my_xmin(conn).await? };
+    entries::write_states(conn, name, &changed, mine).await?;
+    let columns = discarded.iter().map(|(entrant, found)| log::ColumnCase {
+        row: entrants[*entrant].row,
+        version: entrants[*entrant].version,
+        partition: entrants[*entrant].partition,
+        source: (entrants[*entrant].operation != Operation::Delete).then_some(&by_columns.images[*entrant].0),
+        found,
+    });
+    log::of_columns(conn, table, &columns.collect::<Vec<_>>(), &node.log).await
+}
+
+/// Runs an array statement over rows, once for each of their plans; with the key's columns or all of them.
+async fn run(
+    conn: &mut PgConnection,
+    rows: &[RowAt<'_>],
     what: &str,
     text: fn(&ContestTable) -> String,
-    arrays: impl for<'r> Fn(&'r ContestTable, &'r [RowAt<'a>], &mut dyn FnMut(CellArray<'r>)),
+    by_key: bool,
 ) -> Result<(), TargetError> {
     for same in rows.chunk_by(|a, b| std::ptr::eq(a.table, b.table)) {
         let table = same[0].table;
         let doing = Doing::Writing { table: &table.name, index: None, what };
-        let mut query = Some(sqlx::query(AssertSqlSafe(text(table))));
-        arrays(table, same, &mut |array| query = query.take().map(|query| query.bind(array)));
-        let Some(query) = query else { continue };
+        let mut query = sqlx::query(AssertSqlSafe(text(table)));
+        let arrays: Vec<CellArray<'_>> =
+            if by_key { CellArray::key(table, same).collect() } else { CellArray::all(table, same).collect() };
+        for array in arrays {
+            query = query.bind(array);
+        }
         query.execute(&mut *conn).await.map_err(|error| doing.error(error))?;
     }
     Ok(())

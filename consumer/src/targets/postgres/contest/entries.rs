@@ -4,6 +4,7 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use syncline_event::stamp::{Seen, Stamp};
 use syncline_transforms::resolve::row::{Stored, Version};
+use syncline_transforms::resolve::state::State;
 
 use super::super::error::Doing;
 use super::fold::{Found, Note};
@@ -24,7 +25,7 @@ pub(super) async fn lock(conn: &mut PgConnection, table: &str, keys: &[&[u8]]) -
     .await
     .map_err(|error| DOING.error(error))?;
     let rows = sqlx::query(
-        "SELECT s.clock_us, s.counter, s.origin, s.topic_partition, s.record_offset, s.seen, s.deleted, s.row_xmin, \
+        "SELECT s.clock_us, s.counter, s.origin, s.topic_partition, s.record_offset, s.seen, s.deleted, s.row_xmin, s.state::text AS state, \
          EXISTS (SELECT FROM _syncline.waiting w WHERE w.table_name = s.table_name AND w.key = s.key) AS waits \
          FROM _syncline.row_stamps s WHERE s.table_name = $1 AND s.key = ANY ($2::bytea[]) ORDER BY s.key FOR UPDATE OF s",
     )
@@ -38,6 +39,7 @@ pub(super) async fn lock(conn: &mut PgConnection, table: &str, keys: &[&[u8]]) -
 
 fn found(row: &PgRow) -> Result<Found, sqlx::Error> {
     let noted: Option<i64> = row.try_get("row_xmin")?;
+    let state: Option<&str> = row.try_get("state")?;
     let stored = match row.try_get::<Option<String>, _>("origin")? {
         None => None,
         Some(origin) => {
@@ -64,6 +66,7 @@ fn found(row: &PgRow) -> Result<Found, sqlx::Error> {
         row: None,
         locked: true,
         waits: row.try_get("waits")?,
+        state: state.map(serde_json::from_str).transpose().map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
     })
 }
 
@@ -88,13 +91,7 @@ pub(super) async fn write(
             Some(serde_json::to_string(seen).expect("names and numbers can be written"))
         })
         .collect();
-    let notes: Vec<Option<i64>> = entries
-        .iter()
-        .map(|(_, _, note)| match note {
-            Note::Xmin(xmin) => xmin.map(i64::from),
-            Note::Mine => Some(i64::from(mine)),
-        })
-        .collect();
+    let notes: Vec<Option<i64>> = entries.iter().map(|(_, _, note)| noted(*note, mine)).collect();
     sqlx::query(
         "UPDATE _syncline.row_stamps AS s SET clock_us = u.clock_us, counter = u.counter, origin = u.origin, \
          topic_partition = u.topic_partition, record_offset = u.record_offset, seen = u.seen, deleted = u.deleted, \
@@ -126,6 +123,39 @@ pub(super) async fn write(
     .await
     .map_err(|error| DOING.error(error))?;
     Ok(())
+}
+
+/// Writes entries of a table whose rule looks at more than stamps.
+pub(super) async fn write_states(
+    conn: &mut PgConnection,
+    table: &str,
+    entries: &[(&[u8], State, Note)],
+    mine: u32,
+) -> Result<(), TargetError> {
+    if entries.is_empty() {
+        return Ok(());
+    }
+    let json = |state: &State| serde_json::to_string(state).expect("texts and numbers can be written");
+    sqlx::query(
+        "UPDATE _syncline.row_stamps AS s SET state = u.state::jsonb, row_xmin = u.row_xmin \
+         FROM unnest($2::bytea[], $3::text[], $4::int8[]) AS u (key, state, row_xmin) \
+         WHERE s.table_name = $1 AND s.key = u.key",
+    )
+    .bind(table)
+    .bind(entries.iter().map(|(key, _, _)| *key).collect::<Vec<_>>())
+    .bind(entries.iter().map(|(_, state, _)| json(state)).collect::<Vec<_>>())
+    .bind(entries.iter().map(|(_, _, note)| noted(*note, mine)).collect::<Vec<_>>())
+    .execute(conn)
+    .await
+    .map_err(|error| DOING.error(error))?;
+    Ok(())
+}
+
+fn noted(note: Note, mine: u32) -> Option<i64> {
+    match note {
+        Note::Xmin(xmin) => xmin.map(i64::from),
+        Note::Mine => Some(i64::from(mine)),
+    }
 }
 
 /// This transaction's id as `xmin` shows it.

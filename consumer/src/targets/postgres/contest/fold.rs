@@ -4,6 +4,7 @@
 //! that has no stamp yet. Only then may another node's change be compared; otherwise it waits behind a fence.
 
 use syncline_transforms::resolve::row::{ConflictType, Decision, Operation, Stored, Version, decide};
+use syncline_transforms::resolve::state::State;
 
 /// What the database holds about a key.
 #[derive(Debug, Clone, Default)]
@@ -18,6 +19,8 @@ pub(super) struct Found {
     pub(super) locked: bool,
     /// Whether earlier records of the key wait.
     pub(super) waits: bool,
+    /// What is known of the row where its table's rule looks at more than stamps.
+    pub(super) state: Option<State>,
 }
 
 /// A change's turn.
@@ -262,7 +265,7 @@ mod tests {
 
     fn row(stored: Version, noted: u32, row: u32) -> Found {
         let stored = Some(Stored { version: stored, deleted: false });
-        Found { stored, noted: Some(noted), row: Some(row), locked: true, waits: false }
+        Found { stored, noted: Some(noted), row: Some(row), locked: true, ..Found::default() }
     }
 
     fn before() -> Version {

@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 
 use sqlx::{PgConnection, Row};
 use syncline_runtime::retry::ErrorClass;
+use syncline_transforms::resolve::plan::{Plan, PlanColumn};
+use syncline_transforms::sql_type::SqlType;
 
 use super::super::encode::Codec;
 use super::super::error::Doing;
 use super::super::statements::StatementColumn;
-use super::table::{ContestTable, RowAt};
+use super::table::{ContestTable, RowAt, rows_of};
 use super::waiting::{self, Waiting};
 use super::{Entrant, decide, send_fence, tell, write};
 use crate::config::NodeSettings;
-use crate::rows::{CellForm, Rows};
+use crate::rows::Rows;
 use crate::targets::{Contested, PartitionKey, TargetError};
 
 /// Settles what is due of some partitions; everything in the caller's transaction.
@@ -32,14 +34,19 @@ pub(in super::super) async fn settle(
         let mut pieces: Vec<(ContestTable, Rows, Vec<&Waiting>)> = Vec::new();
         for same in of_table.chunk_by(|a, b| a.columns == b.columns) {
             let table = table_of(conn, name, &same[0].columns).await?;
-            let rows = rows_of(&table, same);
+            let rows = rows_of(&table, same.iter().flat_map(|waiting| std::iter::once(&waiting.image).chain(&waiting.old)));
             pieces.push((table, rows, same.to_vec()));
         }
         let mut entrants = Vec::new();
         for (table, rows, of_piece) in &pieces {
-            for (row, waiting) in of_piece.iter().enumerate() {
+            let mut next = 0;
+            for waiting in of_piece {
+                let at = |row| RowAt { table, rows, row };
+                let (row, old) = (at(next), waiting.old.as_ref().map(|_| at(next + 1)));
+                next += 1 + u32::from(old.is_some());
                 entrants.push(Entrant {
-                    row: RowAt { table, rows, row: u32::try_from(row).unwrap_or(u32::MAX) },
+                    row,
+                    old,
                     key: &waiting.key,
                     operation: waiting.operation,
                     version: &waiting.version,
@@ -51,17 +58,17 @@ pub(in super::super) async fn settle(
             }
         }
         let decided = decide(conn, node, name, entrants, true).await?;
-        let asks = decided.keys.iter().any(|(_, _, outcome)| outcome.asks);
+        let asks = decided.keys.iter().any(|(_, _, verdict)| verdict.asks());
         let fence = if asks { Some(send_fence(conn, node, &decided).await?) } else { None };
-        for (range, found, outcome) in &decided.keys {
-            if let (true, Some(fence)) = (outcome.asks, fence) {
+        for (range, found, verdict) in &decided.keys {
+            if let (true, Some(fence)) = (verdict.asks(), fence) {
                 waiting::wait_for(conn, name, decided.entrants[range.start].key, (fence, found.row)).await?;
             }
         }
         let waits = |waiting: &Waiting| {
-            decided.keys.iter().any(|(range, _, outcome)| {
-                outcome
-                    .waits
+            decided.keys.iter().any(|(range, _, verdict)| {
+                verdict
+                    .waits()
                     .iter()
                     .any(|turn| std::ptr::eq(decided.entrants[range.start + turn].version, &waiting.version))
             })
@@ -98,8 +105,40 @@ async fn moved<'w>(
     Ok(moved)
 }
 
-/// A table by what the catalog says of it: all values travel as text.
+/// A table whose rule looks at more than stamps, with that rule.
+pub(super) async fn planned(
+    conn: &mut PgConnection,
+    node: &NodeSettings,
+    name: &str,
+    columns: &[String],
+) -> Result<(ContestTable, Plan), TargetError> {
+    let (table, types) = described(conn, name, columns).await?;
+    let is_key = |index: &usize| table.key.contains(index);
+    let columns: Vec<PlanColumn<'_>> = columns
+        .iter()
+        .zip(types)
+        .enumerate()
+        .map(|(index, (name, sql_type))| PlanColumn { name, sql_type, in_key: is_key(&index) })
+        .collect();
+    let plan = Plan::new(&node.rules, name, &columns).map_err(|error| TargetError {
+        class: ErrorClass::BadRecord,
+        message: error.to_string(),
+        table: None,
+        source: None,
+    })?;
+    Ok((table, plan))
+}
+
 async fn table_of(conn: &mut PgConnection, name: &str, columns: &[String]) -> Result<ContestTable, TargetError> {
+    Ok(described(conn, name, columns).await?.0)
+}
+
+/// A table by what the catalog says of it, all values travelling as text, and the columns' types.
+async fn described(
+    conn: &mut PgConnection,
+    name: &str,
+    columns: &[String],
+) -> Result<(ContestTable, Vec<SqlType>), TargetError> {
     let doing = Doing::Writing { table: name, index: None, what: "describing" };
     let gone = |what: &str| TargetError {
         class: ErrorClass::Fatal,
@@ -111,7 +150,7 @@ async fn table_of(conn: &mut PgConnection, name: &str, columns: &[String]) -> Re
         source: None,
     };
     let rows = sqlx::query(
-        "SELECT a.attname, tn.nspname, t.typname, pg_catalog.array_position(i.indkey::int2[], a.attnum) AS key, \
+        "SELECT a.attname, tn.nspname, t.typname, t.typtype = 'e' AS is_enum, t.typcategory = 'A' AS is_array, pg_catalog.array_position(i.indkey::int2[], a.attnum) AS key, \
          a.attidentity <> '' AS identity, n.nspname AS table_schema, c.relname AS table_name \
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
@@ -131,7 +170,7 @@ async fn table_of(conn: &mut PgConnection, name: &str, columns: &[String]) -> Re
         key: Vec::new(),
         identity: false,
     };
-    let mut key = Vec::new();
+    let (mut key, mut types) = (Vec::new(), Vec::new());
     for (index, column) in columns.iter().enumerate() {
         let of_column =
             |row: &&sqlx::postgres::PgRow| row.try_get::<&str, _>("attname").is_ok_and(|name| name == column);
@@ -139,6 +178,12 @@ async fn table_of(conn: &mut PgConnection, name: &str, columns: &[String]) -> Re
         let text = |name: &str| row.try_get::<&str, _>(name).map_err(|error| doing.error(error));
         let statement = StatementColumn::new(column, text("nspname")?, text("typname")?, Codec::Cast);
         table.columns.push((index, statement.map_err(|_| gone(column))?));
+        let flag = |name: &str| row.try_get::<bool, _>(name).map_err(|error| doing.error(error));
+        types.push(match (flag("is_enum")?, flag("is_array")?) {
+            (true, _) => SqlType::Enum,
+            (_, true) => SqlType::Opaque,
+            _ => SqlType::named_in(text("nspname")?, text("typname")?),
+        });
         if let Some(place) = row.try_get::<Option<i32>, _>("key").map_err(|error| doing.error(error))? {
             key.push((place, index));
         }
@@ -148,24 +193,5 @@ async fn table_of(conn: &mut PgConnection, name: &str, columns: &[String]) -> Re
     }
     key.sort_unstable();
     table.key = key.into_iter().map(|(_, index)| index).collect();
-    if table.key.is_empty() { Err(gone("the primary key")) } else { Ok(table) }
-}
-
-fn rows_of(table: &ContestTable, of_piece: &[&Waiting]) -> Rows {
-    let mut rows = Rows::new(table.columns.len());
-    for waiting in of_piece {
-        for value in &waiting.image {
-            let pushed = rows.push(|out| {
-                Ok::<_, std::convert::Infallible>(match value {
-                    Some(text) => {
-                        out.extend_from_slice(text.as_bytes());
-                        CellForm::Written
-                    }
-                    None => CellForm::Null,
-                })
-            });
-            let Ok(()) = pushed;
-        }
-    }
-    rows
+    if table.key.is_empty() { Err(gone("the primary key")) } else { Ok((table, types)) }
 }

@@ -10,7 +10,7 @@ use super::super::encode::Codec;
 use super::super::error::Doing;
 use super::super::statements::{self, StatementColumn};
 use crate::config::ConflictLog;
-use crate::rows::{Cell, Rows};
+use crate::rows::{Cell, CellForm, Rows};
 use crate::targets::TargetError;
 
 /// A table as changes of several nodes are written to it.
@@ -44,6 +44,19 @@ impl ContestTable {
         let lock = if lock { " FOR UPDATE OF t SKIP LOCKED" } else { "" };
         format!(
             "SELECT u.n, t.xmin::pg_catalog.text::pg_catalog.int8 FROM {} JOIN {} AS t ON {} ORDER BY u.n{lock}",
+            numbered(&self.key_columns(), 1),
+            self.table,
+            statements::conditions(&self.key_columns(), 0)
+        )
+    }
+
+    /// `SELECT n, texts` of the rows that are there, by key.
+    pub(super) fn texts_in_table(&self) -> String {
+        let values: Vec<String> =
+            self.columns.iter().map(|(_, column)| format!("t.{}::pg_catalog.text", column.name)).collect();
+        format!(
+            "SELECT u.n, ARRAY[{}] FROM {} JOIN {} AS t ON {} ORDER BY u.n",
+            values.join(", "),
             numbered(&self.key_columns(), 1),
             self.table,
             statements::conditions(&self.key_columns(), 0)
@@ -143,6 +156,45 @@ pub(super) async fn texts(conn: &mut PgConnection, rows: &[RowAt<'_>]) -> Result
         }
     }
     Ok(images)
+}
+
+/// The rows that the table has for given rows' keys, as texts.
+pub(super) async fn texts_in_table(
+    conn: &mut PgConnection,
+    table: &ContestTable,
+    rows: &[RowAt<'_>],
+) -> Result<Vec<Option<Image>>, TargetError> {
+    let doing = Doing::Writing { table: &table.name, index: None, what: "comparing rows of" };
+    let mut query = sqlx::query(AssertSqlSafe(table.texts_in_table()));
+    for array in CellArray::key(table, rows) {
+        query = query.bind(array);
+    }
+    let mut images = vec![None; rows.len()];
+    for row in query.fetch_all(conn).await.map_err(|error| doing.error(error))? {
+        let read = || Ok((row.try_get::<i64, _>(0)?, row.try_get::<Image, _>(1)?));
+        let (number, image) = read().map_err(|error| doing.error(error))?;
+        if let Some(slot) = usize::try_from(number - 1).ok().and_then(|index| images.get_mut(index)) {
+            *slot = Some(image);
+        }
+    }
+    Ok(images)
+}
+
+/// Rows of texts.
+pub(super) fn rows_of<'i>(table: &ContestTable, images: impl Iterator<Item = &'i Image>) -> Rows {
+    let mut rows = Rows::new(table.columns.len());
+    for value in images.flatten() {
+        let Ok(()) = rows.push(|out| {
+            Ok::<_, std::convert::Infallible>(match value {
+                Some(text) => {
+                    out.extend_from_slice(text.as_bytes());
+                    CellForm::Written
+                }
+                None => CellForm::Null,
+            })
+        });
+    }
+    rows
 }
 
 /// A row among those of one table in several arenas.
