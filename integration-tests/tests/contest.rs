@@ -19,7 +19,7 @@ use syncline_integration_tests::conformance::{row, simple};
 use syncline_integration_tests::database::Database;
 use syncline_integration_tests::postgres_site::PostgresSite;
 use syncline_transforms::resolve::row::{ConflictType, Operation, Version};
-use syncline_transforms::resolve::rules::{Rules, TableRule};
+use syncline_transforms::resolve::rules::{ColumnRule, Rules, TableRule};
 
 /// What a test says of one change.
 struct Said<'a> {
@@ -28,6 +28,9 @@ struct Said<'a> {
     operation: Operation,
     row: (i64, &'a str),
     transaction: u32,
+    note: &'a str,
+    /// Name and note before an update.
+    old: Option<(&'a str, &'a str)>,
     /// The offset behind the last record of the other node that was seen.
     saw: u64,
 }
@@ -40,7 +43,7 @@ struct Node {
     next: BTreeMap<String, i64>,
 }
 
-fn settings() -> NodeSettings {
+fn settings(rule: TableRule) -> NodeSettings {
     let rules =
         Rules { priority: vec!["a".into(), "b".into()], default: TableRule::LastWriteWins, tables: BTreeMap::new() };
     NodeSettings {
@@ -64,9 +67,13 @@ fn partition(origin: &str) -> PartitionKey {
 
 impl Node {
     async fn new(name: &str) -> Result<Self> {
+        Self::with(name, TableRule::LastWriteWins).await
+    }
+
+    async fn with(name: &str, rule: TableRule) -> Result<Self> {
         let site = PostgresSite::new(name).await?;
         site.execute("CREATE TABLE t (id bigint PRIMARY KEY, name text, note text)").await?;
-        let target = PostgresTarget::new(site.database.settings.clone(), "contest".into()).of_node(settings());
+        let target = PostgresTarget::new(site.database.settings.clone(), "contest".into()).of_node(settings(rule));
         target.prepare().await?;
         let mut writer = target.writer().await?;
         for origin in ["a", "b"] {
@@ -92,10 +99,13 @@ impl Node {
             let next = self.next.entry(said.origin.to_owned()).or_default();
             let offset = u64::try_from(*next)?;
             *next += 1;
-            let values = row(said.row.0, said.row.1, "secret");
-            for (column, value) in values.iter().enumerate() {
-                let pushed = table.rows.push(|out| self.plan.encode(column, value, out));
-                ensure!(pushed.is_ok());
+            let place = u32::try_from(table.rows.len())?;
+            let old = said.old.map(|(name, note)| row(said.row.0, name, note));
+            for values in [Some(row(said.row.0, said.row.1, said.note)), old].into_iter().flatten() {
+                for (column, value) in values.iter().enumerate() {
+                    let pushed = table.rows.push(|out| self.plan.encode(column, value, out));
+                    ensure!(pushed.is_ok());
+                }
             }
             let start = table.contest.keys.len();
             let key = self.plan.encode_key(0, &Value::Integer(said.row.0), &mut table.contest.keys);
@@ -104,8 +114,8 @@ impl Node {
             seen.raise(if said.origin == "a" { "b" } else { "a" }, 0, said.saw);
             table.contest.changes.push(Contender {
                 operation: said.operation,
-                row: u32::try_from(table.rows.len() - 1)?,
-                old: None,
+                row: place,
+                old: said.old.map(|_| place + 1),
                 key: start..table.contest.keys.len(),
                 version: Version {
                     stamp: Stamp { clock_us: said.clock, counter: 0, origin: said.origin.into() },
@@ -193,7 +203,7 @@ async fn local_in(conn: &mut PgConnection, statements: &str) -> Result<u32> {
 }
 
 fn change<'a>(origin: &'a str, clock: u64, operation: Operation, row: (i64, &'a str)) -> Said<'a> {
-    Said { origin, clock, operation, row, transaction: 0, saw: 0 }
+    Said { origin, clock, operation, row, transaction: 0, note: "secret", old: None, saw: 0 }
 }
 
 fn own<'a>(transaction: u32, clock: u64, operation: Operation, row: (i64, &'a str)) -> Said<'a> {
@@ -333,6 +343,91 @@ async fn a_delete_that_nobody_saw_comes_back_when_it_gets_its_stamp() -> Result<
     node.take(&[own(first, 10, Insert, (1, "mine")), own(second, 11, Delete, (1, "mine"))], &[]).await?;
     assert_eq!(node.rows().await?, "");
     node.remove().await
+}
+
+/// Both nodes know the row `(1, old, old)`.
+async fn shared(name: &str, rule: TableRule) -> Result<Node> {
+    let mut node = Node::with(name, rule).await?;
+    let first = node.local("INSERT INTO t VALUES (1, 'old', 'old')").await?;
+    node.take(&[Said { note: "old", ..own(first, 10, Insert, (1, "old")) }], &[]).await?;
+    Ok(node)
+}
+
+impl Node {
+    async fn notes(&self) -> Result<String> {
+        let text = "SELECT coalesce(string_agg(name || '/' || note, ' ' ORDER BY id), '') FROM t";
+        Ok(self.site.value(text).await?.unwrap_or_default())
+    }
+
+    /// Conflicts as `field/resolution/source/target/result`.
+    async fn fields(&self) -> Result<String> {
+        let text = "SELECT coalesce(string_agg(concat_ws('/', field, resolution, source_value #>> '{}', \
+             target_value #>> '{}', result #>> '{}'), ' ' ORDER BY \"timestamp\", field), '') FROM _syncline.sync_conflicts";
+        Ok(self.site.value(text).await?.unwrap_or_default())
+    }
+}
+
+#[tokio::test]
+async fn columns_that_different_nodes_changed_are_merged() -> Result<()> {
+    let mut node = shared("contest_merge", TableRule::Merge).await?;
+    let mine = node.local("UPDATE t SET name = 'mine'").await?;
+    let theirs = Said { note: "theirs", old: Some(("old", "old")), saw: 1, ..change("b", 15, Update, (1, "old")) };
+    assert_eq!(node.take(&[theirs], &[]).await?.set_aside, 1, "mine has no stamp yet");
+    let fence = node.fence().await?;
+    let mine = Said { note: "old", old: Some(("old", "old")), ..own(mine, 20, Update, (1, "mine")) };
+    node.take(&[mine], &[fence]).await?;
+    assert_eq!(node.settle().await?.set_aside, 0);
+    assert_eq!((node.notes().await?.as_str(), node.fields().await?.as_str()), ("mine/theirs", ""));
+    // Both change the same column: the node of the higher priority stays, although it was earlier.
+    let again = node.local("UPDATE t SET note = 'a'").await?;
+    let again = Said { note: "a", old: Some(("mine", "theirs")), saw: 1, ..own(again, 30, Update, (1, "mine")) };
+    node.take(&[again], &[]).await?;
+    let theirs = Said { note: "b", old: Some(("mine", "theirs")), saw: 2, ..change("b", 40, Update, (1, "mine")) };
+    node.take(&[theirs], &[]).await?;
+    assert_eq!(node.notes().await?, "mine/a");
+    assert_eq!(node.fields().await?, "note/target/***/***/***", "the column is masked");
+    node.remove().await
+}
+
+#[tokio::test]
+async fn a_local_change_that_loses_is_undone() -> Result<()> {
+    let mut node = shared("contest_undone", TableRule::LastWriteWinsBy("note".into())).await?;
+    let theirs = Said { note: "z", old: Some(("old", "old")), saw: 1, ..change("b", 15, Update, (1, "theirs")) };
+    node.take(&[theirs], &[]).await?;
+    assert_eq!(node.notes().await?, "theirs/z");
+    // It saw the other one, but its value is lower.
+    let mine = node.local("UPDATE t SET name = 'mine', note = 'c'").await?;
+    let mine = Said { note: "c", old: Some(("theirs", "z")), saw: 1, ..own(mine, 30, Update, (1, "mine")) };
+    node.take(&[mine], &[]).await?;
+    assert_eq!(node.notes().await?, "theirs/z");
+    // So is a delete.
+    let gone = node.local("UPDATE t SET note = 'd'; DELETE FROM t").await?;
+    let change = Said { note: "d", old: Some(("theirs", "z")), saw: 1, ..own(gone, 40, Update, (1, "theirs")) };
+    let delete = Said { note: "d", saw: 1, ..own(gone, 40, Delete, (1, "theirs")) };
+    node.take(&[change, delete], &[]).await?;
+    assert_eq!(node.notes().await?, "theirs/z");
+    node.remove().await
+}
+
+#[tokio::test]
+async fn columns_have_rules_of_their_own() -> Result<()> {
+    let columns = BTreeMap::from([("note".to_owned(), ColumnRule::ConcatUnique)]);
+    let mut node = shared("contest_columns", TableRule::Columns(columns)).await?;
+    let mine = node.local("UPDATE t SET note = 'old,mine'").await?;
+    let mine = Said { note: "old,mine", old: Some(("old", "old")), ..own(mine, 20, Update, (1, "old")) };
+    let theirs =
+        Said { note: "old,theirs", old: Some(("old", "old")), saw: 1, ..change("b", 15, Update, (1, "other")) };
+    node.take(&[mine, theirs], &[]).await?;
+    assert_eq!(node.notes().await?, "other/mine,old,theirs");
+    node.remove().await
+}
+
+#[tokio::test]
+async fn a_rule_that_does_not_go_with_its_column_is_told() -> Result<()> {
+    let columns = BTreeMap::from([("note".to_owned(), ColumnRule::Sum)]);
+    let error = shared("contest_rule", TableRule::Columns(columns)).await.err().map(|error| error.to_string());
+    assert!(error.as_ref().is_some_and(|error| error.contains("sum adds up integers and numeric only")), "{error:?}");
+    Ok(())
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! A typed value while an expression runs, and its way from and to an event's values.
 
+use std::cmp::Ordering;
+
 use bumpalo::Bump;
 use syncline_event::avro::value::Value;
 
@@ -118,4 +120,25 @@ impl<'a> Datum<'a> {
             Self::Opaque(value) => value,
         }
     }
+}
+
+/// Compares two values of one type. NaN equals itself and is above every number; text compares by its bytes.
+pub(crate) fn compare(a: Datum<'_>, b: Datum<'_>) -> Ordering {
+    match (a, b) {
+        (Datum::Bool(a), Datum::Bool(b)) => a.cmp(&b),
+        (Datum::Int(a), Datum::Int(b)) => a.cmp(&b),
+        (Datum::Float4(a), Datum::Float4(b)) => floats(f64::from(a), f64::from(b)),
+        (Datum::Float8(a), Datum::Float8(b)) => floats(a, b),
+        (Datum::Numeric(a), Datum::Numeric(b)) => a.compare(b),
+        (Datum::Text(a), Datum::Text(b)) => a.as_bytes().cmp(b.as_bytes()),
+        (Datum::Bytes(a), Datum::Bytes(b)) => a.cmp(b),
+        (Datum::Date(a), Datum::Date(b)) => a.cmp(&b),
+        (Datum::Time(a), Datum::Time(b)) | (Datum::Timestamp(a), Datum::Timestamp(b)) => a.cmp(&b),
+        (Datum::Interval(a), Datum::Interval(b)) => a.compare(b),
+        _ => Ordering::Equal,
+    }
+}
+
+fn floats(a: f64, b: f64) -> Ordering {
+    a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
 }

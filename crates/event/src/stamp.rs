@@ -3,10 +3,13 @@
 //! A stamp is a hybrid logical clock (Kulkarni et al., "Logical Physical Clocks", 2014) with the node that made the
 //! change. Each node's producer stamps that node's changes in the order of its log; what the node has applied from
 //! others moves its clock on, so that a change made after another one was seen is later than it.
+//!
+//! All changes of a transaction have one stamp, and their offsets tell them apart: with a stamp for each, another
+//! node's change could come between two changes of one row that became visible together.
 
 use serde::{Deserialize, Serialize};
 
-/// When and where a change was made. Ordered by its fields, first to last.
+/// When and where a transaction made its changes. Ordered by its fields, first to last.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Stamp {
     /// Hybrid logical clock, microseconds since 1970. 0 for rows that were there before the first sync.
@@ -25,8 +28,8 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// The time of the node's next change, which was committed at `commit_us` by the database's own clock. Later than
-    /// everything this clock has given or learnt.
+    /// The time of the node's next transaction, which was committed at `commit_us` by the database's own clock. Later
+    /// than everything this clock has given or learnt.
     pub fn tick(&mut self, commit_us: u64) -> (u64, u32) {
         if commit_us > self.clock_us {
             *self = Self { clock_us: commit_us, counter: 0 };
@@ -64,6 +67,15 @@ impl Seen {
         next.is_some_and(|next| offset < *next)
     }
 
+    /// Takes back that records of a partition from `offset` on had been applied: they wait.
+    pub fn hold(&mut self, origin: &str, partition: u32, offset: u64) {
+        if let Ok(index) = self.origins.binary_search_by(|(name, _)| name.as_str().cmp(origin))
+            && let Some(next) = usize::try_from(partition).ok().and_then(|place| self.origins[index].1.get_mut(place))
+        {
+            *next = (*next).min(offset);
+        }
+    }
+
     /// Raises what is known of a partition.
     pub fn raise(&mut self, origin: &str, partition: u32, next_offset: u64) {
         let index = match self.origins.binary_search_by(|(name, _)| name.as_str().cmp(origin)) {
@@ -93,12 +105,40 @@ pub const FENCE_PREFIX: &str = "syncline.fence";
 pub struct Applied {
     /// The topology's name: rows applied by another sync are captured like any other.
     pub topology: String,
-    /// The highest time among the changes, for the node's clock.
+    /// The highest time among the changes that were applied, discarded or set aside, for the node's clock.
     pub clock_us: u64,
     /// The counter that goes with it.
     pub counter: u32,
     /// How far the node has come with other nodes' topics.
     pub progress: Vec<AppliedProgress>,
+    /// Keys whose rows do not show some of these changes yet, and those whose rows do again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub held: Vec<Held>,
+}
+
+/// A key whose row does not show all that [`AppliedProgress`] passed over: its changes have not seen those records
+/// ([`Seen::hold`]). Replaces what was known of the same key and partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// The table of the node that has applied, `schema.table`.
+    pub table: String,
+    /// The key's [`key_hash`].
+    pub key: u64,
+    /// The node whose records wait.
+    pub origin: String,
+    /// The partition of the origin's topic.
+    pub partition: u32,
+    /// The lowest offset that waits; none where nothing does any more.
+    pub from: Option<u64>,
+}
+
+/// Tells keys apart in [`Held`], by the texts of their columns in key order. Two keys with one hash only make changes
+/// look concurrent that were not.
+#[must_use]
+pub fn key_hash<'a>(columns: impl IntoIterator<Item = &'a str>) -> u64 {
+    // FNV-1a. Texts from a database hold no zero byte, so it ends each one.
+    let bytes = columns.into_iter().flat_map(|column| column.bytes().chain([0]));
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// How far a node has come with one partition.
@@ -171,5 +211,14 @@ mod tests {
         seen.raise("hq", 2, 4);
         assert!(seen.includes("hq", 2, 9) && !seen.includes("hq", 2, 10));
         assert!(!seen.includes("hq", 0, 0) && !seen.includes("us", 0, 0) && seen.includes("eu", 0, 2));
+        seen.hold("hq", 2, 7);
+        seen.hold("us", 0, 0);
+        assert!(seen.includes("hq", 2, 6) && !seen.includes("hq", 2, 7));
+    }
+
+    #[test]
+    fn a_keys_columns_are_hashed_one_by_one() {
+        assert_ne!(key_hash(["ab", "c"]), key_hash(["a", "bc"]));
+        assert_eq!(key_hash(["a"]), key_hash(vec!["a"]));
     }
 }

@@ -8,9 +8,8 @@ use bumpalo::collections::Vec as BumpVec;
 use syncline_event::avro::value::Value;
 
 use super::Row;
-use super::operators::compare;
 use crate::calendar::{DAY, EPOCH_DAYS};
-use crate::datum::{Answer, Datum};
+use crate::datum::{Answer, Datum, compare};
 use crate::interval::Interval;
 use crate::numeric::Numeric;
 use crate::sql_type::SqlType;

@@ -1,4 +1,4 @@
-//! Operators: which function two types get, and how values compare.
+//! Operators: which function two types get.
 
 use std::cmp::Ordering;
 
@@ -11,33 +11,12 @@ use super::node::{Node, Strict};
 use super::number::{Arithmetic, arithmetic};
 use super::time;
 use super::typed::{Typed, call};
-use crate::datum::{Answer, Datum};
+use crate::datum::{Answer, Datum, compare};
 use crate::fault;
 use crate::json;
 use crate::sql_type::SqlType::{
     self, Bpchar, Bytea, Enum, Float4, Float8, Int4, Int8, Json, Jsonb, Literal, Opaque, Text, Textual,
 };
-
-/// Compares two values of one type. NaN equals itself and is above every number; text compares by its bytes.
-pub(super) fn compare(a: Datum<'_>, b: Datum<'_>) -> Ordering {
-    match (a, b) {
-        (Datum::Bool(a), Datum::Bool(b)) => a.cmp(&b),
-        (Datum::Int(a), Datum::Int(b)) => a.cmp(&b),
-        (Datum::Float4(a), Datum::Float4(b)) => floats(f64::from(a), f64::from(b)),
-        (Datum::Float8(a), Datum::Float8(b)) => floats(a, b),
-        (Datum::Numeric(a), Datum::Numeric(b)) => a.compare(b),
-        (Datum::Text(a), Datum::Text(b)) => a.as_bytes().cmp(b.as_bytes()),
-        (Datum::Bytes(a), Datum::Bytes(b)) => a.cmp(b),
-        (Datum::Date(a), Datum::Date(b)) => a.cmp(&b),
-        (Datum::Time(a), Datum::Time(b)) | (Datum::Timestamp(a), Datum::Timestamp(b)) => a.cmp(&b),
-        (Datum::Interval(a), Datum::Interval(b)) => a.compare(b),
-        _ => Ordering::Equal,
-    }
-}
-
-fn floats(a: f64, b: f64) -> Ordering {
-    a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()))
-}
 
 /// Both sides as the type they are compared as.
 pub(super) fn comparable(left: Typed, right: Typed, operator: &str) -> Result<(Typed, Typed), Wrong> {

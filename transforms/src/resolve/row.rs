@@ -2,7 +2,8 @@
 
 use syncline_event::stamp::{Seen, Stamp};
 
-/// A change as the others are told apart from it.
+/// A change as the others are told apart from it. Changes of one row are in the order of their stamps, those of one
+/// transaction in the order of their offsets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version {
     /// When and where it was made.
@@ -16,11 +17,17 @@ pub struct Version {
 }
 
 impl Version {
+    /// Its place in the order of all changes of its row, the same on every node.
+    #[must_use]
+    pub fn order(&self) -> (&Stamp, u64) {
+        (&self.stamp, self.offset)
+    }
+
     /// Whether the node that made this change had the other one by then.
     #[must_use]
     pub fn saw(&self, other: &Self) -> bool {
         if self.stamp.origin == other.stamp.origin {
-            return self.stamp > other.stamp;
+            return self.order() > other.order();
         }
         self.seen.includes(&other.stamp.origin, other.partition, other.offset)
     }
@@ -102,14 +109,15 @@ pub fn decide(operation: Operation, incoming: &Version, stored: Option<&Stored>)
         };
         return Decision { takes: true, conflict };
     };
-    let takes = incoming.stamp > stored.version.stamp;
+    let takes = incoming.order() > stored.version.order();
     let (winner, loser) = if takes { (incoming, &stored.version) } else { (&stored.version, incoming) };
-    let known = winner.stamp == loser.stamp || winner.saw(loser);
+    let known = winner.order() == loser.order() || winner.saw(loser);
     let conflict = if known { None } else { conflict(operation, stored.deleted) };
     Decision { takes, conflict }
 }
 
-fn conflict(operation: Operation, deleted: bool) -> Option<ConflictType> {
+/// What to call it when neither of two changes saw the other.
+pub(super) fn conflict(operation: Operation, deleted: bool) -> Option<ConflictType> {
     Some(match (operation, deleted) {
         (Operation::Insert, false) => ConflictType::InsertExists,
         (Operation::Insert, true) => ConflictType::InsertRecentlyDeleted,

@@ -23,8 +23,8 @@ pub enum TableRule {
     LastWriteWinsBy(String),
     /// `source_priority`: by whole rows, the node of the highest priority stays, then the highest stamp.
     SourcePriority,
-    /// `merge`: by columns; where both sides changed one, the node of the highest priority stays, then the highest
-    /// stamp.
+    /// `merge`: by columns; where several nodes changed one without having seen each other, the node of the highest
+    /// priority stays, then the highest stamp. Converges with any number of nodes (see [`super::columns`]).
     Merge,
     /// `custom_rules`: by columns, as `merge` where a column has no rule of its own.
     Columns(BTreeMap<String, ColumnRule>),
@@ -51,21 +51,87 @@ impl TableRule {
 pub enum ColumnRule {
     /// The highest stamp stays.
     LastWriteWins,
-    /// The node of the highest priority stays, then the highest stamp.
+    /// The node of the highest priority stays, then the highest stamp: another node's write is undone until that
+    /// one writes the column again.
     SourcePriority,
-    /// All differences add up.
+    /// All differences add up. NULL counts as 0, and becomes it.
     Sum,
-    /// The highest value stays.
+    /// The highest value stays, for as long as the key is known.
     Max,
-    /// The lowest value stays.
+    /// The lowest value stays, for as long as the key is known.
     Min,
-    /// The items of both sides, each once.
+    /// The items of both sides, each once, between commas and in the order of their bytes. None goes away again.
     ConcatUnique,
-    /// Of changes that had not seen each other, the value that stands first in this list stays.
+    /// Of changes that had not seen each other, the value that stands first in this list stays; one that is not in it
+    /// comes last.
     PriorityOrder(Vec<String>),
 }
 
+/// Why rules cannot be followed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RulesError {
+    /// `priority` is one order of all nodes.
+    #[error("conflict_resolution.priority names {0}, which is no node of the topology; remove it")]
+    UnknownNode(String),
+    /// `priority` is one order of all nodes.
+    #[error("conflict_resolution.priority names {0} twice; keep one")]
+    NodeTwice(String),
+    /// `priority` is one order of all nodes.
+    #[error("conflict_resolution.priority lacks node {0}; add it where it belongs")]
+    NodeMissing(String),
+    /// A value has one place.
+    #[error("priority_order of column {column} of table {table} names a value twice; keep one")]
+    ValueTwice {
+        /// The table, `schema.table`.
+        table: String,
+        /// The column.
+        column: String,
+    },
+    /// An order without values says nothing.
+    #[error("priority_order of column {column} of table {table} names no values; list them, first what stays")]
+    NoValues {
+        /// The table, `schema.table`.
+        table: String,
+        /// The column.
+        column: String,
+    },
+}
+
 impl Rules {
+    /// Checks what needs no table: every rule converges with any number of nodes if their order is one of all nodes.
+    ///
+    /// # Errors
+    ///
+    /// The first that is wrong.
+    pub fn check(&self, nodes: &[String]) -> Result<(), RulesError> {
+        for (place, node) in self.priority.iter().enumerate() {
+            if !nodes.contains(node) {
+                return Err(RulesError::UnknownNode(node.clone()));
+            }
+            if self.priority[..place].contains(node) {
+                return Err(RulesError::NodeTwice(node.clone()));
+            }
+        }
+        if let Some(node) = nodes.iter().find(|node| !self.priority.contains(node)) {
+            return Err(RulesError::NodeMissing(node.clone()));
+        }
+        let tables = self.tables.iter().map(|(table, rule)| (table.as_str(), rule));
+        for (table, rule) in tables.chain([("(default)", &self.default)]) {
+            let TableRule::Columns(columns) = rule else { continue };
+            for (column, rule) in columns {
+                let ColumnRule::PriorityOrder(order) = rule else { continue };
+                let (table, column) = (table.to_owned(), column.clone());
+                if order.is_empty() {
+                    return Err(RulesError::NoValues { table, column });
+                }
+                if (1..order.len()).any(|place| order[..place].contains(&order[place])) {
+                    return Err(RulesError::ValueTwice { table, column });
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The rule of a table, named as `schema.table`.
     #[must_use]
     pub fn of(&self, table: &str) -> &TableRule {

@@ -26,8 +26,8 @@ use syncline_transforms::resolve::rules::TableRule;
 pub(super) use self::settle::settle;
 pub(in crate::targets::postgres) use self::table::ContestTable;
 
-use self::fold::{Fence, Found, Outcome, Turn, fold};
 use self::columns::Resolution;
+use self::fold::{Fence, Found, Outcome, Turn, fold};
 use self::log::Line;
 use self::table::{CellArray, Image, RowAt, rows_of, texts, texts_in_table};
 use self::waiting::Aside;
@@ -273,7 +273,8 @@ async fn set_aside(conn: &mut PgConnection, node: &NodeSettings, decided: &Decid
             verdict.waits().iter().map(move |turn| (&decided.entrants[range.start + turn], found, verdict.asks()))
         })
         .collect();
-    let rows: Vec<RowAt<'_>> = all.iter().flat_map(|(entrant, _, _)| [Some(entrant.row), entrant.old]).flatten().collect();
+    let rows: Vec<RowAt<'_>> =
+        all.iter().flat_map(|(entrant, _, _)| [Some(entrant.row), entrant.old]).flatten().collect();
     let mut images = texts(conn, &rows).await?.into_iter();
     let asides = all.iter().map(|(entrant, found, asks)| Aside {
         table: entrant.row.table,
@@ -343,7 +344,7 @@ async fn tell(
     });
     let progress = progress.collect();
     let (clock_us, counter) = highest(decided.iter().flat_map(|decided| &decided.entrants));
-    let message = Applied { topology: node.topology.clone(), clock_us, counter, progress };
+    let message = Applied { topology: node.topology.clone(), clock_us, counter, progress, held: Vec::new() };
     let content = serde_json::to_string(&message).expect("names and numbers can be written");
     sqlx::query("SELECT pg_catalog.pg_logical_emit_message(true, $1, $2)")
         .bind(APPLIED_PREFIX)
@@ -456,8 +457,9 @@ async fn write_columns<'a>(
         discarded.extend(resolution.discarded.iter().map(|found| (range.start + found.turn, found)));
     }
     let rows = rows_of(table, upserts.iter().copied());
-    let upserts: Vec<RowAt<'_>> =
-        (0..upserts.len()).map(|row| RowAt { table, rows: &rows, row: u32::try_from(row).unwrap_or(u32::MAX) }).collect();
+    let upserts: Vec<RowAt<'_>> = (0..upserts.len())
+        .map(|row| RowAt { table, rows: &rows, row: u32::try_from(row).unwrap_or(u32::MAX) })
+        .collect();
     run(conn, &deletes, "deleting from", ContestTable::delete, true).await?;
     run(conn, &upserts, "writing to", ContestTable::upsert, false).await?;
     let mine = if changed.is_empty() { 0 } else { entries::my_xmin(conn).await? };

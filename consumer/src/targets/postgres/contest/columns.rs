@@ -68,8 +68,7 @@ pub(super) fn resolve(
 ) -> Result<Resolution, ResolveError> {
     let wanted = found.state.as_ref().map(|state| plan.row(state)).transpose()?.flatten();
     let note = Note::Xmin(found.noted);
-    let mut row =
-        Row { plan, state: found.state.clone(), wanted, note, shown, written: false, changed: false };
+    let mut row = Row { plan, state: found.state.clone(), wanted, note, shown, written: false, changed: false };
     let mut resolution = Resolution::default();
     for (index, (turn, (image, old))) in turns.iter().zip(images).enumerate() {
         let incoming = incoming(turn, image, old.as_ref());
@@ -89,9 +88,13 @@ pub(super) fn resolve(
             continue;
         }
         let unchanged = turn.fence == Fence::Returned(found.row);
-        if row.state.is_none() && !row.written && let Some(image) = &row.shown {
+        if row.state.is_none()
+            && !row.written
+            && let Some(image) = &row.shown
+        {
             let insert = Operation::Insert;
-            let there = Incoming { operation: insert, version: before.clone(), before: None, after: Some(image.clone()) };
+            let there =
+                Incoming { operation: insert, version: before.clone(), before: None, after: Some(image.clone()) };
             row.join(index, &there, &mut Resolution::default())?;
         }
         row.join(index, &incoming, &mut resolution)?;

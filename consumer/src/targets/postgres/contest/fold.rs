@@ -93,7 +93,7 @@ enum Row {
     Written,
 }
 
-struct State {
+struct Standing {
     stored: Option<Stored>,
     note: Note,
     row: Row,
@@ -101,7 +101,7 @@ struct State {
     changed: bool,
 }
 
-impl State {
+impl Standing {
     fn is_known(&self) -> bool {
         let gone = self.stored.as_ref().is_none_or(|stored| stored.deleted);
         match self.row {
@@ -130,7 +130,7 @@ impl State {
 /// there before the first sync and that no snapshot has brought.
 pub(super) fn fold(found: &Found, turns: &[Turn<'_>], before: &Version) -> Outcome {
     let mut outcome = Outcome::default();
-    let mut state = State {
+    let mut state = Standing {
         stored: found.stored.clone(),
         note: Note::Xmin(found.noted),
         row: Row::Found(found.row),
@@ -149,7 +149,7 @@ pub(super) fn fold(found: &Found, turns: &[Turn<'_>], before: &Version) -> Outco
 }
 
 /// The row has this node's own changes already: they bring stamps.
-fn take_own(state: &mut State, index: usize, turn: &Turn<'_>, outcome: &mut Outcome) {
+fn take_own(state: &mut Standing, index: usize, turn: &Turn<'_>, outcome: &mut Outcome) {
     let decision = decide(turn.operation, turn.version, state.stored.as_ref());
     note_conflict(state, index, decision, outcome);
     let in_row = matches!(state.row, Row::Found(Some(xmin)) if xmin == turn.transaction && turn.transaction != 0);
@@ -172,7 +172,7 @@ fn take_own(state: &mut State, index: usize, turn: &Turn<'_>, outcome: &mut Outc
 
 /// Whether another node's change was written over a change of this node before that one had a stamp: where it turns out
 /// to be the later one, it has to come back. Nobody has written the row since, so it would not come by itself.
-fn is_overwritten(state: &State, turn: &Turn<'_>, in_row: bool) -> bool {
+fn is_overwritten(state: &Standing, turn: &Turn<'_>, in_row: bool) -> bool {
     match state.row {
         // By another one of these turns.
         Row::Written => true,
@@ -187,7 +187,7 @@ fn is_overwritten(state: &State, turn: &Turn<'_>, in_row: bool) -> bool {
 }
 
 fn take_other(
-    state: &mut State,
+    state: &mut Standing,
     index: usize,
     turn: &Turn<'_>,
     (found, before): (&Found, &Version),
@@ -241,7 +241,7 @@ fn take_other(
     }
 }
 
-fn note_conflict(state: &State, turn: usize, decision: Decision, outcome: &mut Outcome) {
+fn note_conflict(state: &Standing, turn: usize, decision: Decision, outcome: &mut Outcome) {
     if let Some(kind) = decision.conflict {
         let (stored, over) = (state.stored.clone(), state.last_write);
         outcome.conflicts.push(Conflict { turn, kind, takes: decision.takes, stored, over });

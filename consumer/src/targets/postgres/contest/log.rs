@@ -84,7 +84,10 @@ pub(super) async fn before<'a>(
         let (source, target) = (source.map(|(image, _)| image), target.map(|(image, _)| image));
         let Case { row, version, partition, kind, takes, stored, .. } = case;
         let other = stored.map(|stored| stored.version);
-        lines.push((Line { key, field: None, source, target, result: None, kind, takes, version, other, partition }, row));
+        lines.push((
+            Line { key, field: None, source, target, result: None, kind, takes, version, other, partition },
+            row,
+        ));
     }
     Ok(lines)
 }
@@ -253,9 +256,8 @@ async fn of_rows(
             query = query.bind(array);
         }
         for row in query.fetch_all(&mut *conn).await.map_err(|error| doing.error(error))? {
-            let read = |row: &PgRow| {
-                Ok(ImageText { key: row.try_get(1)?, image: row.try_get(2)?, hash: row.try_get(3)? })
-            };
+            let read =
+                |row: &PgRow| Ok(ImageText { key: row.try_get(1)?, image: row.try_get(2)?, hash: row.try_get(3)? });
             images.push(read(&row).map_err(|error| doing.error(error))?);
         }
     }

@@ -34,7 +34,8 @@ pub(in super::super) async fn settle(
         let mut pieces: Vec<(ContestTable, Rows, Vec<&Waiting>)> = Vec::new();
         for same in of_table.chunk_by(|a, b| a.columns == b.columns) {
             let table = table_of(conn, name, &same[0].columns).await?;
-            let rows = rows_of(&table, same.iter().flat_map(|waiting| std::iter::once(&waiting.image).chain(&waiting.old)));
+            let rows =
+                rows_of(&table, same.iter().flat_map(|waiting| std::iter::once(&waiting.image).chain(&waiting.old)));
             pieces.push((table, rows, same.to_vec()));
         }
         let mut entrants = Vec::new();
