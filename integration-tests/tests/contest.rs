@@ -45,7 +45,7 @@ struct Node {
 
 fn settings(rule: TableRule) -> NodeSettings {
     let rules =
-        Rules { priority: vec!["a".into(), "b".into()], default: TableRule::LastWriteWins, tables: BTreeMap::new() };
+        Rules { priority: vec!["a".into(), "b".into()], default: rule, tables: BTreeMap::new() };
     NodeSettings {
         topology: "shop".into(),
         name: "a".into(),
