@@ -10,6 +10,9 @@ pub mod topic;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
+use crate::config::NodeSettings;
+use crate::node::NODE_READS_ONCE;
+
 /// A signal as it travels.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signal {
@@ -115,6 +118,26 @@ struct Condition {
 }
 
 impl Signal {
+    /// What it asks, where a producer may do that: not where it is a node's, whose tables are read once.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Signal::command`], and what a node cannot do.
+    pub fn allowed_command(&self, node: Option<&NodeSettings>) -> Result<Command, SignalError> {
+        let command = self.command()?;
+        match (&command, node) {
+            (Command::Execute { .. } | Command::Resync { .. }, Some(node)) => {
+                Err(SignalError(format!("signal {}: node {}: {NODE_READS_ONCE}", self.kind, node.name)))
+            }
+            (Command::Stop { .. }, Some(node)) => Err(SignalError(format!(
+                "signal {}: node {}: a new table whose snapshot is stopped cannot be completed later; pause it instead \
+                 (`syncline snapshot pause`), or take the table off the configuration",
+                self.kind, node.name
+            ))),
+            _ => Ok(command),
+        }
+    }
+
     /// What it asks.
     ///
     /// # Errors

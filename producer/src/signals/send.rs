@@ -17,8 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 ///
-/// Kafka, or signals by topic are switched off.
+/// Kafka, signals by topic are switched off, or one that cannot be acted upon.
 pub async fn send(config: &ProducerConfig, signal: &Signal) -> Result<i64, ProducerError> {
+    signal.allowed_command(config.node.as_ref()).map_err(|error| ProducerError::Preflight(vec![error.to_string()]))?;
     let Some(topic) = &config.signals.topic else {
         return Err(ProducerError::Preflight(vec![
             "the producer does not read a signal topic: add kafka to signal.enabled.channels".to_owned(),
