@@ -385,7 +385,7 @@ impl Beginning<'_> {
             None if used[index] && copies => BarrierKind::Snapshot,
             _ => BarrierKind::Epoch,
         };
-        let kept = slot.filter(|_| config.node.is_some());
+        let kept = slot.filter(|slot| config.node.is_some() && !slot.lost);
         if slot.is_some() && kept.is_none() {
             slot::drop_slot(&mut context.control, &config.slot)
                 .await

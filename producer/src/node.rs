@@ -35,7 +35,7 @@ use crate::sources::postgres::pgoutput::Logical;
 const MOST_PARTITIONS: u32 = u16::MAX as u32 - 1;
 
 /// Why a node's tables are not read again.
-pub(crate) const NODE_READS_ONCE: &str = "rows of a topology cannot be read again yet: a snapshot would publish what other \
+pub(crate) const NODE_READS_ONCE: &str = "a node's tables cannot be read again yet: a snapshot would publish what other \
     nodes have written as if it had been there before the first sync, and lose to what is older. To begin anew, give the \
     node an empty kafka.topic_prefix, another slot and another publication";
 

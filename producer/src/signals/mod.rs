@@ -125,15 +125,13 @@ impl Signal {
     /// As for [`Signal::command`], and what a node cannot do.
     pub fn allowed_command(&self, node: Option<&NodeSettings>) -> Result<Command, SignalError> {
         let command = self.command()?;
-        match (&command, node) {
-            (Command::Execute { .. } | Command::Resync { .. }, Some(node)) => {
-                Err(SignalError(format!("signal {}: node {}: {NODE_READS_ONCE}", self.kind, node.name)))
-            }
-            (Command::Stop { .. }, Some(node)) => Err(SignalError(format!(
-                "signal {}: node {}: a new table whose snapshot is stopped cannot be completed later; pause it instead \
-                 (`syncline snapshot pause`), or take the table off the configuration",
-                self.kind, node.name
-            ))),
+        let refused = |why: &str| Err(SignalError(format!("signal {}: {why}", self.kind)));
+        match &command {
+            Command::Execute { .. } | Command::Resync { .. } if node.is_some() => refused(NODE_READS_ONCE),
+            Command::Stop { .. } if node.is_some() => refused(
+                "a node's new table whose snapshot is stopped cannot be completed later: pause it instead (`syncline \
+                 snapshot pause`), or take the table off the configuration",
+            ),
             _ => Ok(command),
         }
     }
