@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rdkafka::message::{Header as KafkaHeader, OwnedHeaders};
 use syncline_event::avro::encode::{ConnectorInfo, TableEncoder};
 use syncline_event::avro::schema::{envelope_schema, key_schema};
-use syncline_event::header::{Barrier, BarrierKind, HEADER_NAME, Header};
+use syncline_event::header::{Barrier, BarrierKind, FenceMarker, HEADER_NAME, Header, Stamped};
 use syncline_event::position::Position;
 use syncline_event::table::{TableDefinition, TableDefinitionKey};
 use syncline_runtime::registry::Registry;
@@ -208,7 +208,8 @@ impl CapturedTable {
         }
     }
 
-    /// Sends a marker into every partition, all at the same position. `envelope` is the value of partition 0's copy.
+    /// Sends a marker into every partition, all at the same position. `envelope` is the value of partition 0's copy;
+    /// `stamped` is when a node's truncate was made.
     ///
     /// # Errors
     ///
@@ -219,15 +220,38 @@ impl CapturedTable {
         position: Position,
         kind: BarrierKind,
         envelope: Option<&[u8]>,
+        stamped: Option<&Stamped>,
     ) -> Result<(), ProducerError> {
-        let partitions = self.topic.partitions();
         let mut header = Header::new(position, self.definition.number);
-        header.barrier = Some(Barrier { kind, partitions });
+        header.barrier = Some(Barrier { kind, partitions: self.topic.partitions() });
+        let mut bytes = Vec::new();
+        header.encode_with(stamped, &mut bytes);
+        self.send_everywhere(publisher, &bytes, envelope).await
+    }
+
+    /// Answers a fence with a marker in every partition. Consumers look at fences before they look at positions, so its
+    /// own is one that comes before all others of the epoch.
+    ///
+    /// # Errors
+    ///
+    /// Kafka.
+    pub async fn send_fence(&mut self, publisher: &Publisher, epoch: u32, id: u64) -> Result<(), ProducerError> {
+        let mut header = Header::new(Position::opening(epoch), 0);
+        header.fence = Some(FenceMarker { id, partitions: self.topic.partitions() });
         let mut bytes = Vec::new();
         header.encode(&mut bytes);
-        for partition in 0..partitions {
+        self.send_everywhere(publisher, &bytes, None).await
+    }
+
+    async fn send_everywhere(
+        &mut self,
+        publisher: &Publisher,
+        header: &[u8],
+        envelope: Option<&[u8]>,
+    ) -> Result<(), ProducerError> {
+        for partition in 0..self.topic.partitions() {
             let value = envelope.filter(|_| partition == 0);
-            let record = Record { partition, key: None, value, headers: syncline_header(&bytes, 0) };
+            let record = Record { partition, key: None, value, headers: syncline_header(header, 0) };
             publisher.send(&mut self.topic, record).await?;
         }
         Ok(())

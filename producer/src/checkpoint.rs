@@ -13,9 +13,13 @@ use crate::adopted::Adopted;
 use crate::config::Format;
 use crate::error::ProducerError;
 use crate::incremental::state::State;
+use crate::node::NodeCheckpoint;
 
 /// Layout of [`Checkpoint`]; a newer one is refused.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
+
+/// The layout of a checkpoint that is no node's.
+const WITHOUT_NODE: u32 = 2;
 
 /// The layout of a checkpoint without unfinished incremental snapshots, which an older build may go on from.
 const WITHOUT_SCANS: u32 = 1;
@@ -54,13 +58,23 @@ pub struct Checkpoint {
     /// Incremental snapshots and signals.
     #[serde(default, skip_serializing_if = "State::is_blank")]
     pub incremental: State,
+    /// What a node of a topology knew at `lsn`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeCheckpoint>,
 }
 
 impl Checkpoint {
-    /// The layout its content needs: an older build must not pass over tables that are being read.
+    /// The layout its content needs: an older build must not pass over tables that are being read, nor publish a node's
+    /// changes without stamps.
     #[must_use]
     pub fn needed_version(&self) -> u32 {
-        if self.incremental.scans.is_empty() { WITHOUT_SCANS } else { VERSION }
+        if self.node.is_some() {
+            VERSION
+        } else if self.incremental.scans.is_empty() {
+            WITHOUT_SCANS
+        } else {
+            WITHOUT_NODE
+        }
     }
 }
 
@@ -149,6 +163,7 @@ pub fn find(slot: &str, records: &[(Vec<u8>, Vec<u8>)]) -> Result<Found, Produce
 #[cfg(test)]
 mod tests {
     use super::*;
+    use syncline_event::stamp::{Clock, Seen};
 
     fn checkpoint(term: u64, lsn: u64) -> Checkpoint {
         Checkpoint {
@@ -162,6 +177,7 @@ mod tests {
             topics: BTreeMap::new(),
             adopted: None,
             incremental: State::default(),
+            node: None,
         }
     }
 
@@ -197,5 +213,19 @@ mod tests {
     fn a_newer_layout_is_refused() {
         let newer = Checkpoint { version: VERSION + 1, ..checkpoint(1, 1) };
         assert!(find("s", &[record("s", &newer)]).is_err());
+    }
+
+    #[test]
+    fn an_older_build_does_not_go_on_from_a_nodes_checkpoint() {
+        let node = NodeCheckpoint {
+            topology: "shop".into(),
+            name: "hq".into(),
+            clock: Clock::default(),
+            seen: BTreeMap::from([("public.users".into(), Seen { origins: vec![("eu".into(), vec![3, 0])] })]),
+        };
+        let checkpoint = Checkpoint { node: Some(node), ..checkpoint(1, 1) };
+        assert_eq!(checkpoint.needed_version(), VERSION);
+        let (key, value) = record("s", &checkpoint);
+        assert_eq!(find("s", &[(key, value)]).unwrap().latest, Some(checkpoint));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use syncline_event::handling::Handling;
+use syncline_event::handling::{DecimalHandling, Handling, TimePrecision};
 use syncline_runtime::settings::{DatabaseSettings, KafkaSettings, RegistrySettings};
 
 use crate::columns::{ColumnSettings, Patterns};
@@ -46,6 +46,60 @@ pub struct ProducerConfig {
     pub failover: bool,
     /// What this database is in a topology of several writable ones.
     pub node: Option<NodeSettings>,
+}
+
+impl ProducerConfig {
+    /// Settings that cannot be used together, each with its remedy: a node carries whole rows and all of their changes, or
+    /// the nodes would come to differ.
+    #[must_use]
+    pub fn check(&self) -> Vec<String> {
+        let Some(node) = &self.node else { return Vec::new() };
+        let EventSettings { handling, skipped, columns, .. } = &self.events;
+        let mut problems = Vec::new();
+        let mut refuse = |is_set: bool, setting: &str, why: &str, remedy: &str| {
+            if is_set {
+                problems.push(format!("node {}: {setting}: {why}: {remedy}", node.name));
+            }
+        };
+        let (mode, whole) = (self.snapshot_mode, "other nodes need whole rows, as they are");
+        refuse(
+            mode == SnapshotMode::WhenNeeded,
+            "snapshot.mode when_needed",
+            "a second snapshot would publish what other nodes have written as if it had been there before the first sync",
+            "write initial or no_data",
+        );
+        refuse(
+            mode == SnapshotMode::InitialOnly,
+            "snapshot.mode initial_only",
+            "a node's log has to be followed",
+            "write initial or no_data",
+        );
+        refuse(
+            *skipped != SkippedOperations::default(),
+            "skipped.operations, or change_tracking.capture_deletes: false",
+            "other nodes would keep what is changed or removed here",
+            "write skipped.operations none and capture_deletes true",
+        );
+        refuse(columns.include.is_some(), "column.include.list", whole, "remove it");
+        refuse(columns.exclude.is_some(), "column.exclude.list", whole, "remove it");
+        for rule in &columns.masks {
+            refuse(true, &rule.property, whole, "remove it");
+        }
+        refuse(self.skip_unsupported_columns, "skip.unsupported.columns true", whole, "write false");
+        refuse(
+            handling.decimal == DecimalHandling::Double,
+            "decimal.handling.mode double",
+            whole,
+            "write precise or string",
+        );
+        refuse(
+            handling.time == TimePrecision::Connect,
+            "time.precision.mode connect",
+            whole,
+            "write adaptive, or another mode that loses nothing",
+        );
+        problems
+    }
 }
 
 /// A node of a topology, as its producer sees it.

@@ -2,7 +2,7 @@
 
 use rdkafka::message::Header as KafkaHeader;
 use syncline_event::avro::encode::{RowChange, SourceInfo, TransactionBlock};
-use syncline_event::header::Header;
+use syncline_event::header::{Header, Stamped};
 use syncline_event::operation::Operation;
 use syncline_event::partition::partition_for_key;
 use syncline_event::position::Position;
@@ -74,6 +74,8 @@ pub struct Occasion<'a> {
     pub tombstones: bool,
     /// The place of the change's first record in its transaction, where that is told.
     pub transaction: Option<TransactionBlock>,
+    /// The change's stamp, where the database is a node of a topology.
+    pub stamped: Option<&'a Stamped>,
 }
 
 impl Occasion<'_> {
@@ -240,7 +242,7 @@ impl Emitter {
         table.encoder.envelope(change, &mut self.value, &mut header).map_err(failed)?;
         header.filling = table.filling && change.operation == Operation::Update && !header.unchanged.is_empty();
         self.header.clear();
-        header.encode(&mut self.header);
+        header.encode_with(at.stamped, &mut self.header);
         Ok(partition(&mut self.key, table))
     }
 

@@ -4,6 +4,7 @@ use rdkafka::error::KafkaError as ClientError;
 use syncline_catalog::connect::ConnectError;
 use syncline_catalog::ident::IdentError;
 use syncline_event::avro::encode::EncodeError;
+use syncline_event::position::Lsn;
 use syncline_runtime::kafka::KafkaError;
 use syncline_runtime::registry::RegistryError;
 use syncline_runtime::retry::{Classified, ErrorClass};
@@ -128,6 +129,27 @@ pub enum ProducerError {
         /// The table.
         table: String,
     },
+    /// A message of Syncline's own in the log.
+    #[error(
+        "the log holds a message with the prefix {prefix} at {at} that cannot be understood: {reason}. Only Syncline writes \
+         such messages: if a newer version runs in this topology, upgrade this producer"
+    )]
+    OwnMessage {
+        /// Its prefix.
+        prefix: String,
+        /// Its place.
+        at: Lsn,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Something that a node of a topology cannot do.
+    #[error("node {name}: {what}")]
+    Node {
+        /// The node.
+        name: String,
+        /// What was found or asked for, and what to do.
+        what: String,
+    },
     /// The server sent what the protocol does not allow.
     #[error("the replication stream cannot be understood: {0}")]
     Protocol(String),
@@ -186,6 +208,8 @@ impl ProducerError {
             | Self::Encode { .. }
             | Self::NullInNotNull { .. }
             | Self::MissingOldRow { .. }
+            | Self::OwnMessage { .. }
+            | Self::Node { .. }
             | Self::Protocol(_)
             | Self::Internal(_) => ErrorClass::Fatal,
         }

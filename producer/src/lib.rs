@@ -13,6 +13,7 @@ pub mod emit;
 pub mod error;
 pub mod incremental;
 mod life;
+pub mod node;
 pub mod place;
 pub mod publish;
 mod reselect;

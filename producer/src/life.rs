@@ -1,17 +1,16 @@
 //! The beginning of a producer's life: preflight, lock, place, topics, snapshot if one is due, and the slot.
 
+mod node;
 mod prepare;
+mod topics;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use sqlx::PgConnection;
-use syncline_event::avro::schema::{envelope_schema, key_schema};
 use syncline_event::header::BarrierKind;
 use syncline_event::position::Position;
-use syncline_event::table::TableDefinition;
-use syncline_runtime::kafka::{Admin, CompactedRecord, KafkaError, TopicInfo, read_latest};
+use syncline_runtime::kafka::{Admin, CompactedRecord, KafkaError, read_latest};
 use syncline_runtime::registry::Registry;
 use tokio::sync::mpsc;
 
@@ -25,6 +24,7 @@ use crate::context::Context;
 use crate::error::ProducerError;
 use crate::incremental::run::{Incremental, captured};
 use crate::incremental::state::{Opening, State};
+use crate::node::{Node, NodeCheckpoint};
 use crate::place::Place;
 use crate::publish::Publisher;
 use crate::signals::send::ensure_topic;
@@ -33,10 +33,13 @@ use crate::snapshot::Snapshot;
 use crate::sources::postgres::preflight::{Ready, preflight};
 use crate::sources::postgres::publication::PublicationPlan;
 use crate::sources::postgres::slot::{self, Slot};
-use crate::sources::postgres::transport::{ReplicationSession, SlotKind};
+use crate::sources::postgres::transport::{CreatedSlot, ReplicationSession, SlotKind};
 use crate::start::{SlotFacts, Start, SystemIdentity, decide, reads_rows};
 use crate::stats::Stats;
 use crate::stream::Stream;
+
+pub(crate) use topics::schemas_fit;
+use topics::{same_form, same_topic};
 
 /// A life that follows the log.
 pub(crate) struct Life {
@@ -107,7 +110,7 @@ pub(crate) async fn begin(config: &Arc<ProducerConfig>, stats: &Arc<Stats>) -> R
         }
         Start::First { epoch } | Start::Snapshot { epoch, .. } => {
             let copies = reads_rows(&start, config.snapshot_mode);
-            beginning.first(&mut context, &mut place, (tables, &used), (*epoch, copies), ready.slot.is_some()).await?
+            beginning.first(&mut context, &mut place, (tables, &used), (*epoch, copies), ready.slot.as_ref()).await?
         }
     };
     if config.snapshot_mode == SnapshotMode::InitialOnly {
@@ -116,7 +119,10 @@ pub(crate) async fn begin(config: &Arc<ProducerConfig>, stats: &Arc<Stats>) -> R
     }
     state.opened();
     let incremental = Incremental::new(config, state, place.checkpoint().term, signals);
-    let stream = Stream::new(epoch, tables, incremental, config.signals.table.as_deref(), beside);
+    let node = config.node.as_ref().zip(place.checkpoint().node.as_ref());
+    let names = tables.iter().map(|table| table.definition.qualified_name());
+    let node = node.map(|(settings, checkpoint)| Node::new(settings, checkpoint, names));
+    let stream = Stream::new(epoch, tables, incremental, config.signals.table.as_deref(), beside, node);
     Ok(Some(Life { context, session, place, stream, goal }))
 }
 
@@ -143,7 +149,11 @@ pub(crate) async fn look(config: &ProducerConfig, ready: &Ready) -> Result<Outlo
     let found = find_place(config).await?;
     let system = identify(config).await?;
     let facts = ready.slot.as_ref().map(|slot| SlotFacts { confirmed_lsn: slot.confirmed_lsn, lost: slot.lost });
+    node::same_node(config, found.latest.as_ref())?;
     let start = decide(&config.slot, facts.as_ref(), found.latest.as_ref(), &system, config.snapshot_mode)?;
+    if let (Some(node), Some(start)) = (&config.node, &start) {
+        node::goes_on(config, node, &admin, (ready, &found), start).await?;
+    }
     let known = start.as_ref().and_then(|start| resumed(start, &found)).map(|checkpoint| &checkpoint.topics);
     for (name, definition) in &ready.tables {
         match known.and_then(|topics| topics.get(name)) {
@@ -161,22 +171,6 @@ pub(crate) async fn look(config: &ProducerConfig, ready: &Ready) -> Result<Outlo
 /// The checkpoint that a start goes on from.
 fn resumed<'a>(start: &Start, found: &'a Found) -> Option<&'a Checkpoint> {
     found.latest.as_ref().filter(|_| matches!(start, Start::Resume { .. }))
-}
-
-/// A schema that the registry forbids is known before anything is created for it.
-pub(crate) async fn schemas_fit(
-    registry: &Registry,
-    subjects: &BTreeSet<String>,
-    definition: &TableDefinition,
-) -> Result<(), ProducerError> {
-    let schemas = [("key", key_schema(definition)), ("value", envelope_schema(definition))];
-    for (part, schema) in schemas {
-        let subject = format!("{}-{part}", definition.topic);
-        if subjects.contains(&subject) {
-            registry.would_register(&subject, &schema).await?;
-        }
-    }
-    Ok(())
 }
 
 /// Takes the slot's lock, or says who has it.
@@ -216,42 +210,6 @@ pub(crate) async fn identify(config: &ProducerConfig) -> Result<SystemIdentity, 
 fn gone<'a>(ready: &'a Ready, checkpoint: &'a Checkpoint) -> impl Iterator<Item = &'a TopicCheckpoint> {
     let gone = checkpoint.topics.iter().filter(|(topic, _)| !ready.tables.contains_key(*topic));
     gone.map(|(_, topic)| topic)
-}
-
-/// A row's key is placed by its bytes, so its records would go on in another partition than those before.
-fn same_form(name: &str, last: &TopicCheckpoint, format: Format) -> Result<(), ProducerError> {
-    let (was, is) = match (last.form(), format) {
-        (Format::Avro, Format::Json) => ("Avro", "json"),
-        (Format::Json, Format::Avro) => ("JSON", "avro"),
-        _ => return Ok(()),
-    };
-    let what = format!(
-        "its records are {was}, and cdc_config.output_format.type is {is}: keys would move to other partitions and lose \
-         their order. Write the former type, or run `syncline resync --source -f <file>` to go on in the other form \
-         behind a new snapshot"
-    );
-    Err(ProducerError::Topic { topic: name.to_owned(), what })
-}
-
-/// The topic of a checkpoint, if it still is what it was.
-async fn same_topic(admin: &Admin, name: &str, last: &TopicCheckpoint) -> Result<TopicInfo, ProducerError> {
-    let misfit = |what: String| Err(ProducerError::Topic { topic: name.to_owned(), what });
-    match admin.describe_topic(name).await? {
-        Some(info) if info.id != last.topic_id => misfit(
-            "it was deleted and created again since the checkpoint, so what it held is gone: run `syncline resync --source \
-             -f <file>` to fill it by a new snapshot"
-                .to_owned(),
-        ),
-        Some(info) if u32::try_from(info.partitions) != Ok(last.partitions) => misfit(format!(
-            "it has {} partitions, at the checkpoint it had {}: keys would move to other partitions and lose their \
-             order. Delete the topic, then run `syncline resync --source -f <file>`; it is created with kafka.partitions",
-            info.partitions, last.partitions
-        )),
-        Some(info) => Ok(info),
-        None => {
-            misfit("it was deleted: run `syncline resync --source -f <file>` to create and fill it anew".to_owned())
-        }
-    }
 }
 
 async fn publish_tables(
@@ -305,7 +263,13 @@ impl Beginning<'_> {
             if known.topics.contains_key(table.topic.name()) {
                 continue;
             }
-            let opening = if *used && copies { Opening::Anew } else { Opening::Fresh };
+            let opening = match self.config.node {
+                // Published from the start: stamps tell what is later, whatever was published before, and nothing that
+                // other nodes have may be emptied.
+                Some(_) => None,
+                None if *used && copies => Some(Opening::Anew),
+                None => Some(Opening::Fresh),
+            };
             tracing::info!(
                 table = table.definition.qualified_name(),
                 copies,
@@ -359,6 +323,10 @@ impl Beginning<'_> {
             topics: tables.iter().map(|table| (table.topic.name().to_owned(), table.checkpoint())).collect(),
             adopted: resumed(start, self.found).and_then(|checkpoint| checkpoint.adopted.clone()),
             incremental,
+            node: self.config.node.as_ref().map(|settings| {
+                let earlier = self.found.latest.as_ref().and_then(|latest| latest.node.clone());
+                earlier.unwrap_or_else(|| NodeCheckpoint::new(settings))
+            }),
         };
         let topic = checkpoint::topic_name(&config.topic_prefix);
         let mut place = Place::new(topic, &config.slot, checkpoint, config.checkpoint_interval)?;
@@ -388,9 +356,13 @@ impl Beginning<'_> {
             open_epoch(context, &mut tables, epoch, |_| BarrierKind::Epoch).await?;
             place.write_now(&context.publisher, |_| {}).await?;
         }
-        // Tables whose rows are not read: what is published of them begins here, however often this is repeated.
-        for table in tables.iter_mut().filter(|table| place.checkpoint().incremental.only_opens(table.topic.name())) {
-            table.send_marker(&context.publisher, Position::opening(epoch), BarrierKind::Epoch, None).await?;
+        // New tables whose rows are not read, or of a node: what is published of them begins here, however often this is
+        // repeated.
+        let incremental = &place.checkpoint().incremental;
+        let opens =
+            |topic: &str| incremental.only_opens(topic) || (config.node.is_some() && incremental.is_added(topic));
+        for table in tables.iter_mut().filter(|table| opens(table.topic.name())) {
+            table.send_marker(&context.publisher, Position::opening(epoch), BarrierKind::Epoch, None, None).await?;
         }
         context.publisher.drained().await?;
         context.stats.confirmed_lsn.store(lsn, Ordering::Relaxed);
@@ -404,12 +376,17 @@ impl Beginning<'_> {
         place: &mut Place,
         (mut tables, used): (Vec<CapturedTable>, &[bool]),
         (epoch, copies): (u32, bool),
-        slot_exists: bool,
+        slot: Option<&Slot>,
     ) -> Result<(u32, ReplicationSession, Vec<CapturedTable>), ProducerError> {
         let config = self.config;
         // Rows of an earlier snapshot or an earlier life may be in the target: they must not outlive this one.
-        let kind = |index: usize| if used[index] && copies { BarrierKind::Snapshot } else { BarrierKind::Epoch };
-        if slot_exists {
+        let kind = |index: usize| match config.node {
+            // What other nodes wrote may be there too: the snapshot's stamps lose to theirs.
+            None if used[index] && copies => BarrierKind::Snapshot,
+            _ => BarrierKind::Epoch,
+        };
+        let kept = slot.filter(|slot| config.node.is_some() && !slot.lost);
+        if slot.is_some() && kept.is_none() {
             slot::drop_slot(&mut context.control, &config.slot)
                 .await
                 .map_err(|error| ProducerError::source(&format!("slot {} cannot be dropped", config.slot), error))?;
@@ -418,7 +395,13 @@ impl Beginning<'_> {
         let only = config.snapshot_mode == SnapshotMode::InitialOnly;
         // Nobody will follow the log: the slot ends with the session.
         let keep = if only { SlotKind::Temporary } else { SlotKind::Kept { failover: config.failover } };
-        let created = session.create_slot(copies, keep).await?;
+        let created = match kept {
+            Some(slot) => CreatedSlot {
+                consistent_point: slot.confirmed_lsn,
+                snapshot_name: Some(node::export_snapshot(&mut context.control).await?),
+            },
+            None => session.create_slot(copies, keep).await?,
+        };
         open_epoch(context, &mut tables, epoch, kind).await?;
         if let (true, Some(name)) = (copies, &created.snapshot_name) {
             context.stats.snapshot_running.store(true, Ordering::Relaxed);
@@ -428,11 +411,15 @@ impl Beginning<'_> {
                 consistent_point: created.consistent_point,
                 epoch,
                 parallel_tables: config.parallel_tables,
+                node: config.node.as_ref(),
             };
             snapshot.copy(&context.publisher, &mut tables).await?;
             context.stats.snapshot_running.store(false, Ordering::Relaxed);
         } else if config.snapshot_mode == SnapshotMode::NoData {
             tracing::info!("snapshot.mode is no_data: rows that are there already are not copied");
+        }
+        if kept.is_some() {
+            node::end_snapshot(&mut context.control).await?;
         }
         context.publisher.drained().await?;
         place
@@ -457,7 +444,7 @@ pub(crate) async fn open_epoch(
     kind: impl Fn(usize) -> BarrierKind,
 ) -> Result<(), ProducerError> {
     for (index, table) in tables.iter_mut().enumerate() {
-        table.send_marker(&context.publisher, Position::opening(epoch), kind(index), None).await?;
+        table.send_marker(&context.publisher, Position::opening(epoch), kind(index), None, None).await?;
     }
     context.publisher.drained().await
 }

@@ -9,6 +9,7 @@ use rdkafka::message::OwnedHeaders;
 use crate::checkpoint::{Checkpoint, CheckpointKey, TopicCheckpoint};
 use crate::error::ProducerError;
 use crate::incremental::state::State;
+use crate::node::Mark;
 use crate::publish::{Publisher, Record, Topic};
 use crate::tracker::Milestones;
 
@@ -17,6 +18,35 @@ use crate::tracker::Milestones;
 const INTERVAL: Duration = Duration::from_secs(1);
 const IDLE_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Ends of transactions on their way into the checkpoint: each with what a node knew there, so that both are of one
+/// place in the log whenever they are reached.
+#[derive(Debug, Default)]
+pub(crate) struct Passages {
+    waiting: Milestones<(u64, Option<Mark>)>,
+    last: u64,
+}
+
+impl Passages {
+    /// Begins at `lsn`.
+    pub(crate) fn starting_at(lsn: u64) -> Self {
+        Self { waiting: Milestones::default(), last: lsn }
+    }
+
+    /// Everything that has a number below `next` lies before `lsn`. A position behind the last one is passed over: a
+    /// keepalive that the server sends while a transaction goes out may tell where it stood before.
+    pub(crate) fn push(&mut self, next: u64, lsn: u64, mark: Option<Mark>) {
+        if lsn >= self.last {
+            self.last = lsn;
+            self.waiting.push(next, (lsn, mark));
+        }
+    }
+
+    /// The last one whose records are all acknowledged.
+    pub(crate) fn reach(&mut self, prefix: u64) -> Option<(u64, Option<Mark>)> {
+        self.waiting.reach(prefix)
+    }
+}
+
 /// The place of one life of a producer.
 pub struct Place {
     topic: Topic,
@@ -24,13 +54,15 @@ pub struct Place {
     checkpoint: Checkpoint,
     interval: Duration,
     /// Ends of transactions, reached when their records are acknowledged.
-    passed: Milestones<u64>,
+    passed: Passages,
     /// Positions in checkpoints, reached when the checkpoint is acknowledged.
     written: Milestones<u64>,
     /// States of incremental snapshots, reached when the records they count are acknowledged.
     noted: Milestones<State>,
     /// Everything up to here is acknowledged.
     acknowledged: u64,
+    /// What a node knew there.
+    mark: Option<Mark>,
     /// The checkpoint's state of incremental snapshots is not written yet.
     unwritten: bool,
     /// Record number at the last checkpoint, to tell an idle log from a moving one.
@@ -50,9 +82,10 @@ impl Place {
             topic: Topic::new(topic, 1),
             key: serde_json::to_vec(&key).map_err(ProducerError::unserializable)?,
             acknowledged: checkpoint.lsn,
+            passed: Passages::starting_at(checkpoint.lsn),
+            mark: None,
             checkpoint,
             interval: INTERVAL.min(longest),
-            passed: Milestones::default(),
             written: Milestones::default(),
             noted: Milestones::default(),
             unwritten: false,
@@ -67,7 +100,7 @@ impl Place {
         &self.checkpoint
     }
 
-    /// Changes the checkpoint and waits until it is acknowledged.
+    /// Changes the checkpoint and waits until it is acknowledged. Before the log is followed only.
     ///
     /// # Errors
     ///
@@ -79,6 +112,7 @@ impl Place {
     ) -> Result<(), ProducerError> {
         change(&mut self.checkpoint);
         self.acknowledged = self.checkpoint.lsn;
+        self.passed = Passages::starting_at(self.checkpoint.lsn);
         let number = self.write(publisher).await?;
         publisher.acknowledged(number).await
     }
@@ -96,9 +130,9 @@ impl Place {
         Ok(())
     }
 
-    /// Everything enqueued so far lies before `lsn`.
-    pub fn pass(&mut self, publisher: &Publisher, lsn: u64) {
-        self.passed.push(publisher.next(), lsn);
+    /// Everything enqueued so far lies before `lsn`, where a node knows this much.
+    pub fn pass(&mut self, publisher: &Publisher, lsn: u64, mark: Option<Mark>) {
+        self.passed.push(publisher.next(), lsn, mark);
     }
 
     /// Incremental snapshots are this far with everything enqueued so far.
@@ -125,8 +159,8 @@ impl Place {
         at_once: bool,
     ) -> Result<Option<u64>, ProducerError> {
         let prefix = publisher.prefix();
-        if let Some(lsn) = self.passed.reach(prefix) {
-            self.acknowledged = self.acknowledged.max(lsn);
+        if let Some((lsn, mark)) = self.passed.reach(prefix) {
+            (self.acknowledged, self.mark) = (lsn, mark);
         }
         if let Some(state) = self.noted.reach(prefix) {
             self.unwritten |= state != self.checkpoint.incremental;
@@ -134,6 +168,9 @@ impl Place {
         }
         if (self.acknowledged > self.checkpoint.lsn || self.unwritten) && (at_once || self.is_due(publisher)) {
             self.checkpoint.lsn = self.acknowledged;
+            if let (Some(node), Some(mark)) = (&mut self.checkpoint.node, &self.mark) {
+                node.note(mark);
+            }
             self.checkpoint.topics = topics();
             let lsn = self.checkpoint.lsn;
             self.checkpoint.adopted.take_if(|adopted| lsn >= adopted.until);

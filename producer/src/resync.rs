@@ -8,6 +8,7 @@ use crate::clock;
 use crate::config::{ProducerConfig, SnapshotMode};
 use crate::error::ProducerError;
 use crate::life::{find_place, identify, lock};
+use crate::node::NODE_READS_ONCE;
 use crate::place::Place;
 use crate::publish::Publisher;
 use crate::sources::postgres::preflight::{Ready, preflight};
@@ -26,6 +27,7 @@ pub struct Plan {
 ///
 /// The source or Kafka cannot be looked at.
 pub async fn plan(config: &ProducerConfig) -> Result<Plan, ProducerError> {
+    not_of_a_node(config)?;
     let mut control = syncline_catalog::connect::connect(&config.source, "syncline-resync").await?;
     let ready = preflight(&mut control, config).await?;
     let tables: Vec<String> = ready.tables.values().map(|table| table.qualified_name()).collect();
@@ -65,6 +67,7 @@ pub async fn plan(config: &ProducerConfig) -> Result<Plan, ProducerError> {
 ///
 /// The slot is in use, or the source or Kafka refuses.
 pub async fn execute(config: &ProducerConfig) -> Result<(), ProducerError> {
+    not_of_a_node(config)?;
     let mut control = syncline_catalog::connect::connect(&config.source, "syncline-resync").await?;
     let Ready { slot: found_slot, .. } = preflight(&mut control, config).await?;
     lock(&mut control, &config.slot, found_slot.as_ref()).await?;
@@ -91,6 +94,7 @@ pub async fn execute(config: &ProducerConfig) -> Result<(), ProducerError> {
             topics: std::collections::BTreeMap::new(),
             adopted: None,
             incremental: crate::incremental::state::State::default(),
+            node: None,
         },
     };
     write(&config.kafka, config, checkpoint).await?;
@@ -100,6 +104,13 @@ pub async fn execute(config: &ProducerConfig) -> Result<(), ProducerError> {
             .map_err(|error| ProducerError::source(&format!("slot {} cannot be dropped", config.slot), error))?;
     }
     Ok(())
+}
+
+fn not_of_a_node(config: &ProducerConfig) -> Result<(), ProducerError> {
+    match &config.node {
+        None => Ok(()),
+        Some(node) => Err(ProducerError::Node { name: node.name.clone(), what: NODE_READS_ONCE.to_owned() }),
+    }
 }
 
 async fn write(kafka: &KafkaSettings, config: &ProducerConfig, checkpoint: Checkpoint) -> Result<(), ProducerError> {

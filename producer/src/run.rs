@@ -237,7 +237,7 @@ async fn take(
     };
     if let Some(lsn) = finished {
         context.stats.server_lsn.fetch_max(lsn, Ordering::Relaxed);
-        place.pass(&context.publisher, lsn);
+        place.pass(&context.publisher, lsn, stream.mark());
     }
     Ok(())
 }

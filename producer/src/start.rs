@@ -170,6 +170,7 @@ mod tests {
             topics: BTreeMap::new(),
             adopted: None,
             incremental: crate::incremental::state::State::default(),
+            node: None,
         }
     }
 

@@ -4,6 +4,7 @@
 //! slot delivers them and before any filter, so a repeated delivery repeats the positions.
 
 mod beside;
+mod boundary;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -22,8 +23,9 @@ use crate::clock;
 use crate::context::Context;
 use crate::emit::{Change, Emitter, Occasion, OldRow, key_changed, place};
 use crate::error::ProducerError;
-use crate::incremental::engine::{Due, Touch};
-use crate::incremental::run::{Heard, Incremental};
+use crate::incremental::engine::Touch;
+use crate::incremental::run::Incremental;
+use crate::node::{Mark, Node};
 use crate::reselect::Reselected;
 use crate::signals::{Signal, SignalError};
 use crate::sources::postgres::pgoutput::{Message, OldTuple, Relation, Truncate, Tuple};
@@ -64,6 +66,8 @@ pub(crate) struct Stream {
     pub(crate) beside: Beside,
     /// Counts the transaction's events, where that is asked for.
     tally: Option<Tally>,
+    /// Stamps, where the database is a node of a topology.
+    node: Option<Node>,
     emitter: Emitter,
     old_cells: CellBuffer,
     new_cells: CellBuffer,
@@ -78,6 +82,7 @@ impl Stream {
         mut incremental: Incremental,
         signal_table: Option<&str>,
         beside: Beside,
+        node: Option<Node>,
     ) -> Self {
         incremental.refresh(&mut tables);
         let signal_table = tables.iter().position(|table| {
@@ -99,6 +104,7 @@ impl Stream {
             signal_table,
             tally: beside.tells_transactions().then(Tally::default),
             beside,
+            node,
             emitter: Emitter::default(),
             old_cells: CellBuffer::default(),
             new_cells: CellBuffer::default(),
@@ -109,6 +115,12 @@ impl Stream {
     #[must_use]
     pub(crate) fn tables(&self) -> &[CapturedTable] {
         &self.tables
+    }
+
+    /// What the node knows behind everything delivered so far. Between transactions only.
+    #[must_use]
+    pub(crate) fn mark(&self) -> Option<Mark> {
+        self.node.as_ref().map(Node::mark)
     }
 
     /// Whether no transaction is open: everything the slot delivered so far belongs to finished ones.
@@ -139,6 +151,9 @@ impl Stream {
                     id: begin.xid,
                     number: 0,
                 });
+                if let Some(node) = &mut self.node {
+                    node.begin();
+                }
                 if self.tally.is_some() {
                     self.bound(context, TransactionBlock::id(begin.xid, begin.final_lsn), begin.commit_us, None)
                         .await?;
@@ -192,6 +207,15 @@ impl Stream {
         row: Row<'_>,
     ) -> Result<(), ProducerError> {
         let (position, source) = self.next_position(wal_start)?;
+        let time = match &mut self.node {
+            None => None,
+            Some(node) => match node.change(source.ts_us) {
+                // Neither are incremental snapshots told of it: their rows are stamped as from before the first sync, so
+                // the change that was applied stays above them on every node, in whatever order they arrive.
+                None => return Ok(()),
+                time => time,
+            },
+        };
         let known = self
             .relations
             .get(&relation)
@@ -212,6 +236,7 @@ impl Stream {
             skipped: events.skipped,
             tombstones: events.tombstones,
             transaction: self.tally.as_ref().map(|tally| tally.next(index, transaction, source.lsn)),
+            stamped: self.node.as_mut().zip(time).map(|(node, time)| node.stamped(index, time, transaction)),
         };
         // Lives as long as the cells, which may hold parts of it.
         let again;
@@ -297,6 +322,13 @@ impl Stream {
         truncate: Truncate<'_>,
     ) -> Result<(), ProducerError> {
         let (position, source) = self.next_position(wal_start)?;
+        let time = match &mut self.node {
+            None => None,
+            Some(node) => match node.change(source.ts_us) {
+                None => return Ok(()),
+                time => time,
+            },
+        };
         if context.config.events.skipped.truncates {
             return Ok(());
         }
@@ -327,7 +359,8 @@ impl Stream {
             }
             let mut envelope = Vec::new();
             table.encoder.truncate(&source, block, clock::now_ns(), &mut envelope);
-            table.send_marker(&context.publisher, position, BarrierKind::Truncate, Some(&envelope)).await?;
+            let stamped = self.node.as_mut().zip(time).map(|(node, time)| node.stamped(index, time, transaction));
+            table.send_marker(&context.publisher, position, BarrierKind::Truncate, Some(&envelope), stamped).await?;
             table.stats.changes.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
@@ -380,80 +413,9 @@ impl Stream {
                 number: transaction.number,
                 sub: u8::MAX,
             };
-            table.send_marker(&context.publisher, position, BarrierKind::KeyColumns, None).await?;
+            table.send_marker(&context.publisher, position, BarrierKind::KeyColumns, None, None).await?;
         }
         self.relations.insert(relation.id, KnownRelation { table: Some(index), layout });
-        Ok(())
-    }
-}
-
-impl Stream {
-    /// Between two transactions: everything delivered so far was committed before `lsn`, everything later is committed
-    /// at `lsn` or behind it. What incremental snapshots hold for this place goes out.
-    ///
-    /// # Errors
-    ///
-    /// Kafka. Not cancel-safe.
-    pub(crate) async fn boundary(&mut self, context: &mut Context, lsn: u64) -> Result<(), ProducerError> {
-        while let Some(due) = self.incremental.due(lsn) {
-            self.put_out(context, due).await?;
-        }
-        if self.incremental.is_asleep() {
-            return Ok(());
-        }
-        self.incremental.go_on(&mut self.tables);
-        Ok(())
-    }
-
-    /// Takes what came from outside the log.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Stream::boundary`].
-    pub(crate) async fn hear(&mut self, context: &mut Context, heard: Heard) -> Result<(), ProducerError> {
-        self.incremental.take(heard, &mut self.tables);
-        self.look_around(context).await
-    }
-
-    /// Goes on with incremental snapshots where the log does not push: no boundary may come for long.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Stream::boundary`].
-    pub(crate) async fn look_around(&mut self, context: &mut Context) -> Result<(), ProducerError> {
-        while let Some(heard) = self.incremental.heard() {
-            self.incremental.take(heard, &mut self.tables);
-        }
-        if self.is_between_transactions() {
-            self.boundary(context, self.incremental.passed()).await?;
-        }
-        Ok(())
-    }
-
-    async fn put_out(&mut self, context: &mut Context, due: Due) -> Result<(), ProducerError> {
-        let topic = match &due {
-            Due::Marker { topic, .. } | Due::Rows { topic, .. } | Due::Definition { topic, .. } => topic,
-        };
-        let Some(table) = self.tables.iter_mut().find(|table| table.topic.name() == topic) else { return Ok(()) };
-        match due {
-            Due::Marker { opening, .. } => {
-                let position = self.incremental.position(self.epoch);
-                table.send_marker(&context.publisher, position, opening.kind(), None).await?;
-                tracing::info!(table = table.definition.qualified_name(), "the table is opened by a marker");
-            }
-            Due::Rows { bytes, rows, .. } => {
-                self.incremental.send_rows(context, self.epoch, table, (bytes, rows)).await?;
-            }
-            Due::Definition { definition, .. } => {
-                let other_key = key_names(&definition) != key_names(&table.definition);
-                redefine(context, table, *definition, &mut self.incremental).await?;
-                if other_key {
-                    let position = self.incremental.position(self.epoch);
-                    table.send_marker(&context.publisher, position, BarrierKind::KeyColumns, None).await?;
-                }
-            }
-        }
-        self.incremental.refresh(&mut self.tables);
         Ok(())
     }
 }

@@ -7,6 +7,9 @@ use std::collections::VecDeque;
 
 const WORD: u64 = u64::BITS as u64;
 
+/// Milestones that wait at most: beyond, the last one moves on, so that memory stays flat whatever their values hold.
+const MOST_WAITING: usize = 4096;
+
 /// Numbers records as they are enqueued and keeps the first number that is not yet acknowledged.
 ///
 /// Memory: one bit a record in flight, so the producer's queue bounds it.
@@ -93,12 +96,13 @@ impl<T> Default for Milestones<T> {
 
 impl<T> Milestones<T> {
     /// `value` holds once all numbers below `next` are acknowledged. Call with growing `next`. A later value replaces
-    /// an earlier one that waits for the same records.
+    /// an earlier one that waits for the same records, or where many wait.
     pub fn push(&mut self, next: u64, value: T) {
-        if let Some((last, waiting)) = self.waiting.back_mut() {
-            debug_assert!(*last <= next, "milestones are pushed in order");
-            if *last == next {
-                *waiting = value;
+        let is_full = self.waiting.len() >= MOST_WAITING;
+        if let Some(last) = self.waiting.back_mut() {
+            debug_assert!(last.0 <= next, "milestones are pushed in order");
+            if last.0 == next || is_full {
+                *last = (next, value);
                 return;
             }
         }
@@ -158,6 +162,17 @@ mod tests {
                 prop_assert!(tracker.words.len() as u64 <= (tracker.next - tracker.prefix) / WORD + 2);
             }
         }
+    }
+
+    #[test]
+    fn many_milestones_become_fewer_and_the_last_one_holds() {
+        let mut milestones = Milestones::default();
+        for number in 1..=10 * MOST_WAITING as u64 {
+            milestones.push(number, number);
+        }
+        assert_eq!(milestones.waiting.len(), MOST_WAITING);
+        assert_eq!(milestones.reach(100), Some(100));
+        assert_eq!(milestones.reach(u64::MAX), Some(10 * MOST_WAITING as u64));
     }
 
     #[test]

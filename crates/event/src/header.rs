@@ -167,10 +167,15 @@ impl Header {
 
     /// Appends the encoded header to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
+        self.encode_with(self.stamped.as_ref(), out);
+    }
+
+    /// The same with `stamped` in the place of its own: what a producer knows of it stays where it is.
+    pub fn encode_with(&self, stamped: Option<&Stamped>, out: &mut Vec<u8>) {
         let mut flags = 0;
         for (flag, set) in [
             (FLAG_BARRIER, self.barrier.is_some()),
-            (FLAG_STAMPED, self.stamped.is_some()),
+            (FLAG_STAMPED, stamped.is_some()),
             (FLAG_UNCHANGED, !self.unchanged.is_empty()),
             (FLAG_TEXTS, !self.texts.is_empty()),
             (FLAG_FILLING, self.filling),
@@ -193,7 +198,7 @@ impl Header {
             });
             out.extend_from_slice(&barrier.partitions.to_be_bytes());
         }
-        if let Some(stamped) = &self.stamped {
+        if let Some(stamped) = stamped {
             encode_stamped(stamped, out);
         }
         if !self.unchanged.is_empty() {

@@ -14,6 +14,7 @@ use crate::config::ProducerConfig;
 use crate::context::Context;
 use crate::emit::partition;
 use crate::error::ProducerError;
+use crate::node::before_sync;
 use crate::publish::Record;
 use crate::signals::topic::Received;
 use crate::signals::{Signal, SignalError};
@@ -138,7 +139,7 @@ impl Incremental {
 
     fn obey(&mut self, signal: &Signal, tables: &[CapturedTable]) {
         let id = signal.id.as_deref().unwrap_or_default();
-        match signal.command() {
+        match signal.allowed_command(self.config.node.as_ref()) {
             Ok(command) => {
                 let captured: Vec<Captured> = tables.iter().map(captured).collect();
                 for note in self.engine.obey(&command, &captured) {
@@ -258,11 +259,12 @@ impl Incremental {
         (mut bytes, rows): (Vec<u8>, Vec<crate::rows::EncodedRow>),
     ) -> Result<(), ProducerError> {
         let mut encoded = Vec::with_capacity(32);
+        let stamped = context.config.node.as_ref().map(before_sync);
         for row in rows {
             let mut header = Header::new(self.position(epoch), table.definition.number);
             header.texts = row.texts;
             encoded.clear();
-            header.encode(&mut encoded);
+            header.encode_with(stamped.as_ref(), &mut encoded);
             let partition = partition(&mut bytes[row.key.clone()], table);
             let record = Record {
                 partition,

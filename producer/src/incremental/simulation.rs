@@ -495,7 +495,7 @@ fn history(seed: u64, story: Story, lives: &[u64], forgets_window: bool) -> Resu
                 target.insert(KEYS + 5, Row { version: 0, big: 0 });
             }
             let table = Captured { topic: TOPIC.into(), table: "public.t".into() };
-            world.kept.add(&table, opening, true);
+            world.kept.add(&table, Some(opening), true);
         }
     }
     if story == Story::Signal {

@@ -207,9 +207,9 @@ impl State {
         format!("{} will be read anew behind a marker at which consumers empty it", table.table)
     }
 
-    /// Notes a table that came into the configuration.
-    pub fn add(&mut self, table: &Captured, opening: Opening, copies: bool) {
-        self.push(table, Reason::Added, Some(opening), copies, None);
+    /// Notes a table that came into the configuration. Without an opening it is published from the start of the life.
+    pub fn add(&mut self, table: &Captured, opening: Option<Opening>, copies: bool) {
+        self.push(table, Reason::Added, opening, copies, None);
     }
 
     fn push(
@@ -247,6 +247,12 @@ impl State {
     #[must_use]
     pub fn only_opens(&self, topic: &str) -> bool {
         self.scans.iter().any(|scan| scan.topic == topic && !scan.copies)
+    }
+
+    /// Whether a topic's table came into the configuration and is not read yet.
+    #[must_use]
+    pub fn is_added(&self, topic: &str) -> bool {
+        self.scans.iter().any(|scan| scan.topic == topic && scan.reason == Reason::Added)
     }
 
     /// All of those are open.
@@ -364,7 +370,7 @@ mod tests {
         let mut state = State { paused: true, ..State::default() };
         state.obey(&execute(&["public.a"]), &captured());
         assert_eq!(state.turn(), None);
-        state.add(&captured()[1], Opening::Fresh, true);
+        state.add(&captured()[1], Some(Opening::Fresh), true);
         assert_eq!(state.turn().map(|scan| scan.table.as_str()), Some("public.b"));
         assert!(state.is_muted("p.public.b") && state.is_filling("p.public.b"));
         state.obey(&Command::Stop { collections: None }, &captured());
@@ -374,8 +380,8 @@ mod tests {
     #[test]
     fn what_may_have_been_opened_is_emptied_the_next_time() {
         let mut state = State::default();
-        state.add(&captured()[0], Opening::Fresh, true);
-        state.add(&captured()[1], Opening::Fresh, false);
+        state.add(&captured()[0], Some(Opening::Fresh), true);
+        state.add(&captured()[1], Some(Opening::Fresh), false);
         assert!(state.only_opens("p.public.b") && !state.is_muted("p.public.b"));
         state.reopen();
         state.opened();

@@ -10,6 +10,9 @@ pub mod topic;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
+use crate::config::NodeSettings;
+use crate::node::NODE_READS_ONCE;
+
 /// A signal as it travels.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signal {
@@ -115,6 +118,24 @@ struct Condition {
 }
 
 impl Signal {
+    /// What it asks, where a producer may do that: not where it is a node's, whose tables are read once.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Signal::command`], and what a node cannot do.
+    pub fn allowed_command(&self, node: Option<&NodeSettings>) -> Result<Command, SignalError> {
+        let command = self.command()?;
+        let refused = |why: &str| Err(SignalError(format!("signal {}: {why}", self.kind)));
+        match &command {
+            Command::Execute { .. } | Command::Resync { .. } if node.is_some() => refused(NODE_READS_ONCE),
+            Command::Stop { .. } if node.is_some() => refused(
+                "a node's new table whose snapshot is stopped cannot be completed later: pause it instead (`syncline \
+                 snapshot pause`), or take the table off the configuration",
+            ),
+            _ => Ok(command),
+        }
+    }
+
     /// What it asks.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::util::Timeout;
 use syncline_runtime::kafka::Admin;
 
-use super::Signal;
+use super::{Signal, SignalError};
 use crate::config::ProducerConfig;
 use crate::error::ProducerError;
 
@@ -17,8 +17,12 @@ const PATIENCE: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 ///
-/// Kafka, or signals by topic are switched off.
+/// Kafka, signals by topic are switched off, or a node's producer would not act upon it.
 pub async fn send(config: &ProducerConfig, signal: &Signal) -> Result<i64, ProducerError> {
+    if let Some(node) = &config.node {
+        let refused = |error: SignalError| ProducerError::Node { name: node.name.clone(), what: error.to_string() };
+        signal.allowed_command(Some(node)).map_err(refused)?;
+    }
     let Some(topic) = &config.signals.topic else {
         return Err(ProducerError::Preflight(vec![
             "the producer does not read a signal topic: add kafka to signal.enabled.channels".to_owned(),

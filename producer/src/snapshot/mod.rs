@@ -15,8 +15,10 @@ use syncline_runtime::settings::DatabaseSettings;
 use tokio::sync::mpsc;
 
 use crate::captured::CapturedTable;
+use crate::config::NodeSettings;
 use crate::emit::partition;
 use crate::error::ProducerError;
+use crate::node::before_sync;
 use crate::publish::{Publisher, Record};
 use crate::rows::EncodedRow;
 use progress::Progress;
@@ -35,6 +37,8 @@ pub struct Snapshot<'a> {
     pub epoch: u32,
     /// Tables read at once.
     pub parallel_tables: usize,
+    /// The node whose rows they are.
+    pub node: Option<&'a NodeSettings>,
 }
 
 impl Snapshot<'_> {
@@ -76,6 +80,7 @@ impl Snapshot<'_> {
             Position { epoch: self.epoch, phase: Phase::Snapshot, lsn: self.consistent_point, number, sub: 0 };
         let mut header = Header::new(position, table.definition.number);
         header.texts = row.texts;
+        header.stamped = self.node.map(before_sync);
         let mut encoded = Vec::with_capacity(32);
         header.encode(&mut encoded);
         let partition = partition(&mut bytes[row.key.clone()], table);

@@ -1,7 +1,8 @@
-//! What of the log is no row: the bounds of transactions, and logical messages.
+//! What of the log is no row: the bounds of transactions, logical messages, and fences among them.
 
 use syncline_event::avro::beside::{Bound, LogicalMessage};
 use syncline_event::avro::encode::{SnapshotMarker, SourceInfo, TransactionBlock};
+use syncline_event::stamp::Fence;
 
 use super::Stream;
 use crate::beside::{MESSAGES, message_topic};
@@ -29,6 +30,12 @@ impl Stream {
 
     /// Publishes a logical message. It takes no number: rows keep theirs whatever messages are between them.
     pub(super) async fn message(&mut self, context: &Context, message: Logical<'_>) -> Result<(), ProducerError> {
+        if let Some(node) = &mut self.node {
+            let rows = self.transaction.map_or(0, |transaction| transaction.number);
+            if let Some(fence) = node.message(&message, rows)? {
+                return self.answer(context, &fence).await;
+            }
+        }
         if !context.config.events.messages.takes(message.prefix) {
             return Ok(());
         }
@@ -62,5 +69,21 @@ impl Stream {
             now_ms: now_ns.div_euclid(1_000_000),
         };
         self.beside.message(context, &message).await
+    }
+
+    /// Everything delivered so far is enqueued, so the markers go in behind it. The checkpoint passes the fence when
+    /// they are acknowledged, as with any record.
+    async fn answer(&mut self, context: &Context, fence: &Fence) -> Result<(), ProducerError> {
+        for name in &fence.tables {
+            match self.tables.iter_mut().find(|table| table.definition.qualified_name() == *name) {
+                Some(table) => table.send_fence(&context.publisher, self.epoch, fence.id).await?,
+                None => tracing::warn!(
+                    table = name,
+                    fence = fence.id,
+                    "a fence names a table that is not captured, and is not answered for it"
+                ),
+            }
+        }
+        Ok(())
     }
 }

@@ -88,6 +88,7 @@ pub async fn execute(config: &ProducerConfig, connector: &Connector) -> Result<(
         topics: tables.iter().map(|table| (table.topic.name().to_owned(), table.checkpoint())).collect(),
         adopted: Some(adopted),
         incremental: crate::incremental::state::State::default(),
+        node: None,
     };
     let topic = checkpoint::topic_name(&config.topic_prefix);
     let mut place = Place::new(topic, &config.slot, checkpoint, config.checkpoint_interval)?;
@@ -124,6 +125,13 @@ async fn look(
         return refused(format!(
             "connector {name} is still in its snapshot, which nobody can go on with: let it finish, or begin anew with \
              `syncline resync --source`"
+        ));
+    }
+    if let Some(node) = &config.node {
+        return refused(format!(
+            "{} is a node of the topology {}, and records of connector {name} carry no stamps: give the node an empty \
+             kafka.topic_prefix, a slot and a publication of its own",
+            node.name, node.topology
         ));
     }
     let ready = preflight(control, config).await?;

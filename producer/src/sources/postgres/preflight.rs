@@ -40,7 +40,8 @@ pub struct Ready {
 /// [`ProducerError::Preflight`] with all findings, or the database.
 pub async fn preflight(connection: &mut PgConnection, config: &ProducerConfig) -> Result<Ready, ProducerError> {
     let failed = |error| ProducerError::source("the source's catalog cannot be read", error);
-    let mut problems = server_problems(connection, config).await.map_err(failed)?;
+    let mut problems = config.check();
+    problems.extend(server_problems(connection, config).await.map_err(failed)?);
     let catalog = catalog_tables(connection).await.map_err(failed)?;
     let selected = selection::select(&config.tables, &catalog).map_err(|error| {
         problems.push(error.to_string());
@@ -151,6 +152,14 @@ async fn missing_privilege(
     }))
 }
 
+/// Who needs whole old rows, where somebody does.
+fn needs_old_rows(config: &ProducerConfig) -> Option<&'static str> {
+    match config.node {
+        Some(_) => Some("a node of a topology"),
+        None => config.capture_before_values.then_some("capture_before_values"),
+    }
+}
+
 /// What the log or a copy would leave out of the table without a word.
 async fn log_problems(
     connection: &mut PgConnection,
@@ -195,12 +204,11 @@ async fn log_problems(
         match identity.as_str() {
             "n" | "i" => problems.push(format!(
                 "partition {schema}.{partition} of {name} does not log the primary key of old rows: run `{}`",
-                statement(if config.capture_before_values { "FULL" } else { "DEFAULT" })
+                statement(if needs_old_rows(config).is_some() { "FULL" } else { "DEFAULT" })
             )),
-            "d" if config.capture_before_values => problems.push(format!(
-                "capture_before_values needs whole old rows of partition {schema}.{partition}: run `{}`",
-                statement("FULL")
-            )),
+            "d" => problems.extend(needs_old_rows(config).map(|who| {
+                format!("{who} needs whole old rows of partition {schema}.{partition}: run `{}`", statement("FULL"))
+            })),
             _ => {}
         }
     }
@@ -307,10 +315,10 @@ fn table_problems(table: &DescribedTable, config: &ProducerConfig) -> Result<Vec
              IDENTITY DEFAULT`"
         ));
     }
-    if config.capture_before_values && table.replica_identity != ReplicaIdentity::Full {
-        problems.push(format!(
-            "capture_before_values needs whole old rows of {name}: run `ALTER TABLE {name} REPLICA IDENTITY FULL`"
-        ));
+    if let Some(who) = needs_old_rows(config)
+        && table.replica_identity != ReplicaIdentity::Full
+    {
+        problems.push(format!("{who} needs whole old rows of {name}: run `ALTER TABLE {name} REPLICA IDENTITY FULL`"));
     }
     Ok(problems)
 }
