@@ -51,7 +51,7 @@ pub(crate) struct SyncConfig {
 pub(crate) fn mappings_of(text: &str) -> Result<Mappings, ConfigError> {
     let rest = "name: a\nkafka: {bootstrap_servers: 'a:1'}\nschema_registry: {url: http://a}\n\
         target: {type: postgresql, host: a, database: a, username: a}\n";
-    let environment = Environment { variables: &|_| None, secrets: None, unused: None };
+    let environment = Environment { variables: &|_| None, secrets: None, unused: &|_| false };
     let loaded = syncline_runtime::config::parse(
         Path::new("sync.yaml"),
         &format!("{rest}{text}"),
@@ -77,12 +77,12 @@ impl SyncConfig {
     /// # Errors
     /// Everything that is wrong with the file, at once.
     pub(crate) fn load(file: &Path, sides: Sides) -> Result<Self, ConfigError> {
-        let unused = match sides {
-            Sides::Both => None,
-            Sides::Producer => Some("target"),
-            Sides::Consumer => Some("source"),
+        let unused = |path: &str| match path.split_once('.') {
+            Some(("target", _)) => sides == Sides::Producer,
+            Some(("source", _)) => sides == Sides::Consumer,
+            _ => false,
         };
-        let environment = Environment { variables: &|name| std::env::var(name).ok(), secrets: None, unused };
+        let environment = Environment { variables: &|name| std::env::var(name).ok(), secrets: None, unused: &unused };
         Self::check(load(file, fields::FIELDS, &environment)?, sides)
     }
 
@@ -99,7 +99,7 @@ impl SyncConfig {
                 variables(name).filter(|text| text.starts_with("postgres://") || text.starts_with("postgresql://"));
             Some(address.unwrap_or_else(|| format!("${{env:{name}}}")))
         };
-        let environment = Environment { variables: &variables, secrets: Some(&secrets), unused: None };
+        let environment = Environment { variables: &variables, secrets: Some(&secrets), unused: &|_| false };
         let tree = load(file, fields::FIELDS, &environment)?.value;
         Ok((Self::check(load(file, fields::FIELDS, &environment)?, Sides::Both)?, tree))
     }
@@ -111,7 +111,7 @@ impl SyncConfig {
     pub(crate) fn mappings(file: &Path) -> Result<Arc<Mappings>, ConfigError> {
         let variables = |name: &str| std::env::var(name).ok();
         let secrets = |name: &str| Some(variables(name).unwrap_or_default());
-        let environment = Environment { variables: &variables, secrets: Some(&secrets), unused: None };
+        let environment = Environment { variables: &variables, secrets: Some(&secrets), unused: &|_| false };
         Ok(Self::check(load(file, fields::FIELDS, &environment)?, Sides::Both)?.mappings.mappings)
     }
 

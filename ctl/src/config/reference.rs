@@ -154,6 +154,7 @@ fn kind(field: &Field) -> String {
     match &field.kind {
         Kind::Section(_) => "section".to_owned(),
         Kind::Sections(_) => "list of sections".to_owned(),
+        Kind::Named(_) => "names and sections".to_owned(),
         Kind::Text | Kind::Verbatim => "text".to_owned(),
         Kind::Secret => "text, kept out of messages".to_owned(),
         Kind::Integer { min, max } => format!("{min} to {max}"),

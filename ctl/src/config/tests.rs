@@ -36,8 +36,8 @@ fn config(text: &str) -> Result<SyncConfig, ConfigError> {
 }
 
 fn load_text(text: &str, sides: Sides) -> Result<SyncConfig, ConfigError> {
-    let unused = if sides == Sides::Consumer { Some("source") } else { None };
-    let environment = Environment { variables: &environment, secrets: None, unused };
+    let unused = |path: &str| sides == Sides::Consumer && path.starts_with("source.");
+    let environment = Environment { variables: &environment, secrets: None, unused: &unused };
     SyncConfig::check(parse(Path::new("sync.yaml"), text, fields::FIELDS, &environment)?, sides)
 }
 
@@ -296,7 +296,7 @@ fn the_examples_are_valid() {
             .to_owned(),
         )
     };
-    let environment = Environment { variables: &variables, secrets: None, unused: None };
+    let environment = Environment { variables: &variables, secrets: None, unused: &|_| false };
     for entry in std::fs::read_dir(folder).unwrap() {
         let file = entry.unwrap().path();
         if file.extension().is_none_or(|extension| extension != "yaml") {
