@@ -92,7 +92,7 @@ pub async fn run(config: ConsumerConfig, options: RunOptions, shutdown: Shutdown
     let mut polls = true;
     let result = tokio::select! {
         () = shutdown.wait() => Ok(()),
-        result = until(options.until, &topics, &admin, &group) => result,
+        result = until(options.until, &topics, &admin, &group, config.node.is_some()) => result,
         Some(task) = tasks.join_next() => task_result(task).and(Err(ended_early("lane"))),
         end = &mut ended => {
             polls = false;
@@ -193,7 +193,13 @@ fn spawn_lanes(
 }
 
 /// Returns when the consumer is to end by itself; never, if it is not.
-async fn until(until: Option<Until>, topics: &Topics, admin: &Admin, group: &Group) -> Result<(), ConsumerError> {
+async fn until(
+    until: Option<Until>,
+    topics: &Topics,
+    admin: &Admin,
+    group: &Group,
+    is_node: bool,
+) -> Result<(), ConsumerError> {
     match until {
         None => return std::future::pending().await,
         Some(Until::EndOffsetsAtStart) => {}
@@ -215,7 +221,9 @@ async fn until(until: Option<Until>, topics: &Topics, admin: &Admin, group: &Gro
         }
     };
     info!(partitions = ends.offsets.len(), "ending once these partitions are applied");
-    group.reaches(ends).await
+    group.reaches(ends).await?;
+    // What was set aside counts as reached; in a topology it has to be settled, too.
+    if is_node { group.settles().await } else { Ok(()) }
 }
 
 fn task_result(task: Result<Result<(), ConsumerError>, JoinError>) -> Result<(), ConsumerError> {

@@ -114,7 +114,7 @@ async fn supervise(
     };
     let mut sides = JoinSet::new();
     if let Some(config) = producer {
-        let options = ProducerOptions { until_caught_up, stats: Arc::clone(&counters.producer) };
+        let options = ProducerOptions { until_caught_up, caught_up: None, stats: Arc::clone(&counters.producer) };
         let shutdown = shutdown.clone();
         sides.spawn(async move {
             syncline_producer::run::run(config, options, shutdown.clone()).await?;
