@@ -10,7 +10,7 @@ use syncline_runtime::retry::{Backoff, Classified, ErrorClass};
 use syncline_runtime::shutdown::Shutdown;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tracing::{info, warn};
+use tracing::{Instrument, info, warn};
 
 use crate::batch::Limits;
 use crate::caught_up::{self, Group};
@@ -85,8 +85,8 @@ pub async fn run(config: ConsumerConfig, options: RunOptions, shutdown: Shutdown
     let mut tasks = JoinSet::new();
     let doors = spawn_lanes(&config, &group, Arc::new(outside), &commands, &stop, &mut tasks);
     let polling = intake::start(&config.kafka, &config.consumer_group, doors, orders, options.stats)?;
-    tasks.spawn(topics.clone().follow(commands.clone(), stop.clone()));
-    tasks.spawn(maintain(Arc::clone(&group.target), stop.clone()));
+    tasks.spawn(topics.clone().follow(commands.clone(), stop.clone()).in_current_span());
+    tasks.spawn(maintain(Arc::clone(&group.target), stop.clone()).in_current_span());
 
     let mut ended = polling.ended;
     let mut polls = true;
@@ -186,7 +186,7 @@ fn spawn_lanes(
             commands.clone(),
             stop.clone(),
         );
-        tasks.spawn(lane.run());
+        tasks.spawn(lane.run().in_current_span());
         LaneDoor { events, budget: Arc::default(), most: LANE_BYTES }
     };
     (0..config.writers.max(1)).map(spawn).collect()
