@@ -50,6 +50,11 @@ impl Check<'_> {
         }
     }
 
+    /// Whether there are no problems so far.
+    pub(super) fn is_fine(&self) -> bool {
+        self.problems.is_empty()
+    }
+
     pub(super) fn is_written(&self, path: &str) -> bool {
         self.places.is_written(path)
     }

@@ -144,7 +144,7 @@ pub(super) struct RawColumnRule {
 const SECTION: &str = "conflict_resolution";
 
 impl Check<'_> {
-    /// The rules of a topology. What can be said of them with all nodes in view is said here.
+    /// The rules of a topology.
     pub(super) fn rules(&mut self, raw: RawRules, hub: Option<&str>, nodes: &[String]) -> Rules {
         let RawRules { strategy, order_by, custom_rules, priority, tables } = raw;
         let priority = match priority.filter(|priority| !priority.is_empty()) {
@@ -169,6 +169,12 @@ impl Check<'_> {
                 Ok(None) => self.refuse(&path, format!("`{written}` must be one table's name, not a pattern")),
                 Err(fault) => self.refuse(&path, format!("`{written}` {fault}")),
             }
+        }
+        // What it finds that has not been told by now has no line of its own.
+        if self.is_fine()
+            && let Err(error) = rules.check(nodes)
+        {
+            self.refuse(SECTION, error.to_string());
         }
         rules
     }
