@@ -127,6 +127,29 @@ impl Group {
         }
     }
 
+    /// Returns once no record of the group waits for changes of the node that is written to. Its producer has to bring
+    /// them, so it has to run. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// [`ConsumerError::Stopped`] once a partition of ours has stopped: what waits may wait for it.
+    pub async fn settles(&self) -> Result<(), ConsumerError> {
+        loop {
+            let own = self.stats.snapshot().partitions;
+            let stopped: Vec<_> = own.iter().filter_map(|(key, stats)| stopped_own(key, stats)).collect();
+            if !stopped.is_empty() {
+                return Err(ConsumerError::Stopped(stopped));
+            }
+            let waiting = async { self.target.writer().await?.waiting(&self.group, &self.cluster_id).await };
+            match waiting.await {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(error) => warn!(%error, "counting what waits failed, trying again"),
+            }
+            tokio::time::sleep(REMOTE_INTERVAL).await;
+        }
+    }
+
     /// Empty partitions that will not start, since their topic was deleted and created again. They have no end to
     /// reach, so they would pass for applied before anyone has looked at them.
     async fn unwelcome(

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use crate::sink_settings::{FieldFilter, InsertMode, KeyColumns, SinkSettings, TableName, Truncates};
-use syncline_runtime::settings::{DatabaseSettings, KafkaSettings, RegistrySettings};
+use syncline_runtime::settings::{DatabaseSettings, KafkaSettings, RegistrySettings, Secret};
 use syncline_transforms::mapping::Mappings;
 use syncline_transforms::resolve::rules::Rules;
 
@@ -60,6 +60,33 @@ pub struct ConflictLog {
     pub largest_value: usize,
     /// Columns whose values are left out of the images, by name.
     pub masked: Vec<String>,
+    /// Who is told when there are many; nobody without it.
+    pub alerting: Option<Alerting>,
+}
+
+/// `conflict_log.alerting`, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alerting {
+    /// More conflicts than this within an hour, at this node, raise the alarm.
+    pub threshold: u64,
+    /// Who is told; at least one.
+    pub notify: Vec<Notify>,
+}
+
+/// One that is told of many conflicts. The addresses are secrets: whoever knows them can write there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notify {
+    /// A warning in the process's log.
+    Log,
+    /// A channel of Slack.
+    Slack {
+        /// Its name, with the `#`.
+        channel: String,
+        /// The address of Slack's incoming webhook.
+        webhook: Secret,
+    },
+    /// An address that a JSON object is posted to.
+    Webhook(Secret),
 }
 
 /// Which topics a consumer reads.

@@ -20,7 +20,7 @@ use syncline_event::header::HEADER_NAME;
 use syncline_runtime::kafka::{KafkaError, client_config};
 use syncline_runtime::settings::KafkaSettings;
 use tokio::sync::oneshot;
-use tracing::{debug, warn};
+use tracing::{Span, debug, warn};
 
 use self::context::PollContext;
 pub use self::members::LaneDoor;
@@ -92,9 +92,11 @@ pub fn start(
         settings(kafka, group).create_with_context(context).map_err(KafkaError::from_creation)?;
     let (end, ended) = oneshot::channel();
     let (leave, left) = oneshot::channel();
+    let span = Span::current();
     std::thread::Builder::new()
         .name("kafka-poll".into())
         .spawn(move || {
+            let _inside = span.entered();
             let result = poll(&consumer);
             let waited = end.send(result).is_ok();
             // Leaving the group takes a moment.

@@ -10,7 +10,7 @@ use syncline_runtime::retry::{Backoff, Classified, ErrorClass};
 use syncline_runtime::shutdown::Shutdown;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tracing::{info, warn};
+use tracing::{Instrument, info, warn};
 
 use crate::batch::Limits;
 use crate::caught_up::{self, Group};
@@ -85,14 +85,14 @@ pub async fn run(config: ConsumerConfig, options: RunOptions, shutdown: Shutdown
     let mut tasks = JoinSet::new();
     let doors = spawn_lanes(&config, &group, Arc::new(outside), &commands, &stop, &mut tasks);
     let polling = intake::start(&config.kafka, &config.consumer_group, doors, orders, options.stats)?;
-    tasks.spawn(topics.clone().follow(commands.clone(), stop.clone()));
-    tasks.spawn(maintain(Arc::clone(&group.target), stop.clone()));
+    tasks.spawn(topics.clone().follow(commands.clone(), stop.clone()).in_current_span());
+    tasks.spawn(maintain(Arc::clone(&group.target), stop.clone()).in_current_span());
 
     let mut ended = polling.ended;
     let mut polls = true;
     let result = tokio::select! {
         () = shutdown.wait() => Ok(()),
-        result = until(options.until, &topics, &admin, &group) => result,
+        result = until(options.until, &topics, &admin, &group, config.node.is_some()) => result,
         Some(task) = tasks.join_next() => task_result(task).and(Err(ended_early("lane"))),
         end = &mut ended => {
             polls = false;
@@ -186,14 +186,20 @@ fn spawn_lanes(
             commands.clone(),
             stop.clone(),
         );
-        tasks.spawn(lane.run());
+        tasks.spawn(lane.run().in_current_span());
         LaneDoor { events, budget: Arc::default(), most: LANE_BYTES }
     };
     (0..config.writers.max(1)).map(spawn).collect()
 }
 
 /// Returns when the consumer is to end by itself; never, if it is not.
-async fn until(until: Option<Until>, topics: &Topics, admin: &Admin, group: &Group) -> Result<(), ConsumerError> {
+async fn until(
+    until: Option<Until>,
+    topics: &Topics,
+    admin: &Admin,
+    group: &Group,
+    is_node: bool,
+) -> Result<(), ConsumerError> {
     match until {
         None => return std::future::pending().await,
         Some(Until::EndOffsetsAtStart) => {}
@@ -215,7 +221,9 @@ async fn until(until: Option<Until>, topics: &Topics, admin: &Admin, group: &Gro
         }
     };
     info!(partitions = ends.offsets.len(), "ending once these partitions are applied");
-    group.reaches(ends).await
+    group.reaches(ends).await?;
+    // What was set aside counts as reached; in a topology it has to be settled, too.
+    if is_node { group.settles().await } else { Ok(()) }
 }
 
 fn task_result(task: Result<Result<(), ConsumerError>, JoinError>) -> Result<(), ConsumerError> {

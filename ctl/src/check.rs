@@ -17,7 +17,8 @@ use syncline_runtime::settings::{DatabaseSettings, KafkaSettings, RegistrySettin
 use crate::cli::Output;
 use crate::config::{MappingsFile, Sides, SyncConfig};
 use crate::failure::{Failure, chain};
-use crate::mappings;
+use crate::parts::{self, Part, Parts};
+use crate::{mappings, rules};
 
 /// Everything that was looked at.
 #[derive(Debug, Default, Serialize)]
@@ -31,6 +32,9 @@ struct Report {
 struct Finding {
     /// `configuration`, `kafka`, `schema_registry`, `source` or `target`.
     name: &'static str,
+    /// Of a topology; then details, notes and faults begin with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<String>,
     ok: bool,
     /// Where.
     detail: String,
@@ -42,7 +46,20 @@ struct Finding {
 
 impl Finding {
     fn new(name: &'static str, detail: String, faults: Vec<String>) -> Self {
-        Self { name, ok: faults.is_empty(), detail, notes: Vec::new(), faults }
+        Self { name, node: None, ok: faults.is_empty(), detail, notes: Vec::new(), faults }
+    }
+
+    /// The same, about a node of a topology.
+    fn of(self, node: Option<&str>) -> Self {
+        let Some(node) = node else { return self };
+        let prefixed = |text: String| format!("{node}: {text}");
+        Self {
+            node: Some(node.to_owned()),
+            detail: prefixed(self.detail),
+            notes: self.notes.into_iter().map(prefixed).collect(),
+            faults: self.faults.into_iter().map(prefixed).collect(),
+            ..self
+        }
     }
 }
 
@@ -50,8 +67,8 @@ impl Finding {
 ///
 /// # Errors
 /// The file cannot be used, or something was found.
-pub(crate) async fn check(file: &Path, output: Output) -> Result<(), Failure> {
-    let config = match SyncConfig::load(file, Sides::Both) {
+pub(crate) async fn check(file: &Path, node: Option<String>, output: Output) -> Result<(), Failure> {
+    let config = match SyncConfig::load(file, Sides::Both, node.as_deref()) {
         Ok(config) => config,
         Err(error) => {
             if output == Output::Json {
@@ -62,24 +79,30 @@ pub(crate) async fn check(file: &Path, output: Output) -> Result<(), Failure> {
         }
     };
     let mut checks = vec![Finding::new("configuration", file.display().to_string(), Vec::new())];
-    let SyncConfig { producer, consumer, mappings } = config;
-    let shared = producer.as_ref().map(|config| (&config.kafka, &config.registry));
-    let shared = shared.or(consumer.as_ref().map(|config| (&config.kafka, &config.registry)));
-    if let Some((kafka_settings, registry_settings)) = shared {
+    let Parts { list: parts, mappings } = parts::to_check(config, node.as_deref())?;
+    let mut settings = parts.iter().filter_map(|Part { producer, consumer, .. }| {
+        let producer = producer.as_ref().map(|config| (&config.kafka, &config.registry));
+        producer.or(consumer.as_ref().map(|config| (&config.kafka, &config.registry)))
+    });
+    // All parts have the same ones.
+    if let Some((kafka_settings, registry_settings)) = settings.next() {
         let (kafka, registry) = tokio::join!(kafka(kafka_settings), registry(registry_settings));
         checks.push(kafka);
         // Where everything is JSON there may be none.
         checks.extend((!registry_settings.urls.is_empty()).then_some(registry));
     }
-    if let Some(config) = &producer {
-        let mut finding = source(config, &mappings).await;
-        // Kafka and the registry are looked at there too; once is enough.
-        finding.faults.retain(|fault| !checks.iter().any(|other| other.faults.contains(fault)));
-        finding.ok = finding.faults.is_empty();
-        checks.push(finding);
-    }
-    if let Some(config) = &consumer {
-        checks.push(target(config).await);
+    let shared: Vec<String> = checks.iter().flat_map(|finding| finding.faults.clone()).collect();
+    for Part { node, producer, consumer } in &parts {
+        if let Some(config) = producer {
+            let mut finding = source(config, consumer.as_ref(), &mappings).await;
+            // Kafka and the registry are looked at there too; once is enough.
+            finding.faults.retain(|fault| !shared.contains(fault));
+            finding.ok = finding.faults.is_empty();
+            checks.push(finding.of(node.as_deref()));
+        }
+        if let Some(config) = consumer {
+            checks.push(target(config).await.of(node.as_deref()));
+        }
     }
     let faults: usize = checks.iter().map(|finding| finding.faults.len()).sum();
     print(checks, output);
@@ -109,11 +132,15 @@ async fn registry(settings: &RegistrySettings) -> Finding {
     Finding::new("schema_registry", settings.urls.join(", "), faults)
 }
 
-async fn source(config: &ProducerConfig, mappings: &MappingsFile) -> Finding {
+async fn source(config: &ProducerConfig, consumer: Option<&ConsumerConfig>, mappings: &MappingsFile) -> Finding {
     let place = place(&config.source);
     match syncline_producer::check::check(config).await {
         Ok(report) => {
-            let mut finding = Finding::new("source", place, mappings::faults(mappings, report.tables.iter()));
+            let mut faults = mappings::faults(mappings, report.tables.iter());
+            if let Some(node) = consumer.and_then(|config| config.node.as_ref()) {
+                faults.extend(rules::faults(&node.rules, &report.tables));
+            }
+            let mut finding = Finding::new("source", place, faults);
             let tables: Vec<String> = report.tables.iter().map(TableDefinition::qualified_name).collect();
             finding.notes = vec![format!("captures {}", tables.join(", "))];
             finding.notes.extend(report.notes);
@@ -169,6 +196,13 @@ fn text(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_stands_in_front_of_its_faults() {
+        let finding = Finding::new("target", "a at b:1/c".to_owned(), vec!["away".to_owned()]).of(Some("eu"));
+        let shown = text(&Report { ok: false, checks: vec![finding] });
+        assert_eq!(shown, "target           FAULT  eu: a at b:1/c\n    eu: away\n");
+    }
 
     #[test]
     fn a_report_lists_every_fault_with_its_remedy() {

@@ -53,19 +53,21 @@ impl From<Format> for LogFormat {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
     /// Capture and apply, in one process
-    #[command(after_help = "Example:\n  SOURCE_PASSWORD=… TARGET_PASSWORD=… syncline run -f sync.yaml\n\n\
+    #[command(after_help = "Examples:\n  SOURCE_PASSWORD=… TARGET_PASSWORD=… syncline run -f sync.yaml\n  \
+        syncline run -f topology.yaml --node eu\n\n\
         With --until-caught-up it ends once everything that was committed in the source before the start has been \
-        applied by any member of the consumer group; a stopped table makes it exit with 3.")]
+        applied by any member of the consumer group; a stopped table makes it exit with 3. Of a topology all nodes run, \
+        or one; it has caught up once what was committed at any of them has been applied at all of them.")]
     Run(Long),
     /// Capture: source database to Kafka
     #[command(after_help = "Example:\n  syncline produce -f sync.yaml --log-format json\n\n\
         With --until-caught-up it ends once everything that was committed in the source before the start has been \
-        acknowledged by Kafka.")]
+        acknowledged by Kafka. Of a topology --node says whose changes.")]
     Produce(Long),
     /// Apply: Kafka to target; start as many as the load needs
     #[command(after_help = "Example:\n  syncline consume -f sync.yaml & syncline consume -f sync.yaml\n\n\
         With --until-caught-up it ends once what Kafka held at the start has been applied by any member of the group; \
-        a stopped table makes it exit with 3.")]
+        a stopped table makes it exit with 3. Of a topology --node says which database is written to.")]
     Consume(Long),
     /// Check the configuration and whether the servers are ready for it; changes nothing
     #[command(after_help = "Example:\n  syncline check -f sync.yaml --output json | jq .")]
@@ -111,11 +113,22 @@ pub(crate) struct File {
     pub(crate) path: PathBuf,
 }
 
+/// The part of a topology.
+#[derive(Debug, Args)]
+pub(crate) struct Part {
+    /// Only this one of the file's `nodes`
+    #[arg(long = "node", value_name = "NODE")]
+    pub(crate) node: Option<String>,
+}
+
 /// Options of the verbs that go on until they are told to end.
 #[derive(Debug, Args)]
 pub(crate) struct Long {
     #[command(flatten)]
     pub(crate) file: File,
+
+    #[command(flatten)]
+    pub(crate) part: Part,
 
     /// End once what was there at the start is through
     #[arg(long)]
@@ -127,6 +140,9 @@ pub(crate) struct Long {
 pub(crate) struct Check {
     #[command(flatten)]
     pub(crate) file: File,
+
+    #[command(flatten)]
+    pub(crate) part: Part,
 
     /// How the result looks; it goes to standard output
     #[arg(long, value_enum, default_value_t = Output::Text)]

@@ -51,6 +51,14 @@ pub(crate) enum Failure {
         /// Why it failed.
         source: std::io::Error,
     },
+    /// One node of a topology.
+    #[error("node {node}: {source}")]
+    OfNode {
+        /// Its name.
+        node: String,
+        /// What went wrong there.
+        source: Box<Failure>,
+    },
     /// `check` found something; it has been printed.
     #[error("{0} found; nothing was changed")]
     Found(String),
@@ -82,8 +90,17 @@ impl Failure {
             Self::Connectors(error) => error.exit_code(),
             Self::Consumer(ConsumerError::Stopped(_)) => 3,
             Self::Producer(ProducerError::Lost { .. }) => 4,
+            Self::OfNode { source, .. } => return source.exit_code(),
             _ => 1,
         })
+    }
+
+    /// The same, with the node it is about, where there is one.
+    pub(crate) fn of(self, node: Option<&str>) -> Self {
+        match node {
+            Some(node) => Self::OfNode { node: node.to_owned(), source: Box::new(self) },
+            None => self,
+        }
     }
 
     /// What is printed.
@@ -117,5 +134,13 @@ mod tests {
         let source = std::io::Error::new(std::io::ErrorKind::NotFound, "no such file");
         let failure = Failure::Config(ConfigError::Unreadable { file: "sync.yaml".into(), source });
         assert_eq!(failure.message(), "cannot read the configuration file sync.yaml\n  because: no such file");
+    }
+
+    #[test]
+    fn a_node_stands_in_front_of_its_failure() {
+        let stopped = || Failure::from(ConsumerError::Stopped(Vec::new()));
+        let failure = stopped().of(Some("eu"));
+        assert_eq!(failure.message(), format!("node eu: {}", stopped().message()));
+        assert_eq!(format!("{:?}", failure.exit_code()), format!("{:?}", ExitCode::from(3)));
     }
 }

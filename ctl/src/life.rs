@@ -8,7 +8,7 @@ use crate::cli::{self, Cli, Long, Verb};
 use crate::config::{Sides, SyncConfig};
 use crate::failure::Failure;
 use crate::progress::Display;
-use crate::{check, connectors, resync, run, snapshot, takeover, transform};
+use crate::{check, connectors, parts, resync, run, snapshot, takeover, transform};
 
 /// Does what was typed.
 ///
@@ -20,7 +20,7 @@ pub(crate) fn lead(cli: Cli) -> Result<(), Failure> {
         Verb::Run(options) => keep_on(Sides::Both, &options, format),
         Verb::Produce(options) => keep_on(Sides::Producer, &options, format),
         Verb::Consume(options) => keep_on(Sides::Consumer, &options, format),
-        Verb::Check(options) => once(check::check(&options.file.path, options.output), format),
+        Verb::Check(options) => once(check::check(&options.file.path, options.part.node, options.output), format),
         Verb::Snapshot(options) => once(snapshot::snapshot(options), format),
         Verb::Resync(options) => once(resync::resync(options), format),
         Verb::Connectors(options) => once(connectors::connectors(*options), format),
@@ -34,9 +34,10 @@ pub(crate) fn lead(cli: Cli) -> Result<(), Failure> {
 }
 
 fn keep_on(sides: Sides, options: &Long, format: LogFormat) -> Result<(), Failure> {
-    let config = SyncConfig::load(&options.file.path, sides)?;
+    let node = options.part.node.as_deref();
+    let parts = parts::to_run(SyncConfig::load(&options.file.path, sides, node)?, sides, node)?;
     let display = Display::open(format)?;
-    block_on(run::run(config, sides, options.until_caught_up, display))
+    block_on(run::run(parts, options.until_caught_up, display))
 }
 
 fn once(life: impl Future<Output = Result<(), Failure>>, format: LogFormat) -> Result<(), Failure> {

@@ -18,26 +18,34 @@ use sample::{Row, Sample};
 
 pub(crate) use sample::Sampler;
 
-/// The counters of both sides; a side that does not run leaves its own at zero.
+/// The counters of a part's two sides; a side that does not run leaves its own at zero.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Counters {
+    /// Shown in front of its tables, where there are several nodes.
+    node: Option<String>,
     /// Moved by the producer.
     pub(crate) producer: Arc<syncline_producer::stats::Stats>,
     /// Moved by the consumer.
     pub(crate) consumer: Arc<syncline_consumer::stats::Stats>,
     /// What topics begin with, so that they can be shown beside their tables.
-    topic_prefix: Option<String>,
+    topic_prefixes: Vec<String>,
 }
 
 impl Counters {
     /// Counters at zero.
-    pub(crate) fn new(producer: Option<&ProducerConfig>, consumer: Option<&ConsumerConfig>) -> Self {
-        let from_consumer = consumer.and_then(|config| match &config.topics {
-            TopicSelection::Prefix(prefix) => Some(prefix.clone()),
-            TopicSelection::Names(_) | TopicSelection::Regex(_) | TopicSelection::Prefixes(_) => None,
-        });
-        let topic_prefix = producer.map(|config| config.topic_prefix.clone()).or(from_consumer);
-        Self { topic_prefix, ..Self::default() }
+    pub(crate) fn new(
+        node: Option<&str>,
+        producer: Option<&ProducerConfig>,
+        consumer: Option<&ConsumerConfig>,
+    ) -> Self {
+        let topic_prefixes = match consumer.map(|config| &config.topics) {
+            Some(TopicSelection::Prefix(prefix)) => vec![prefix.clone()],
+            Some(TopicSelection::Prefixes(prefixes)) => prefixes.clone(),
+            Some(TopicSelection::Names(_) | TopicSelection::Regex(_)) | None => {
+                producer.map(|config| config.topic_prefix.clone()).into_iter().collect()
+            }
+        };
+        Self { node: node.map(str::to_owned), topic_prefixes, ..Self::default() }
     }
 }
 

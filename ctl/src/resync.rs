@@ -8,7 +8,7 @@ use syncline_producer::resync as producer;
 use crate::cli::{Place, Resync};
 use crate::config::{Sides, SyncConfig};
 use crate::failure::Failure;
-use crate::snapshot::{matching, resync_tables};
+use crate::snapshot::{NO_NODES, matching, resync_tables};
 
 /// Plans, prints the plan, and carries it out if that was wanted.
 ///
@@ -16,7 +16,7 @@ use crate::snapshot::{matching, resync_tables};
 /// The file does not fit, the plan cannot be made or carried out, or nobody confirmed it.
 pub(crate) async fn resync(options: Resync) -> Result<(), Failure> {
     let sides = if options.source || !options.table.is_empty() { Sides::Producer } else { Sides::Consumer };
-    let SyncConfig { producer, consumer, .. } = SyncConfig::load(&options.file.path, sides)?;
+    let SyncConfig { producer, consumer, .. } = SyncConfig::load_one_way(&options.file.path, sides, NO_NODES)?;
     let missing = |section: &str| Failure::Usage(format!("the sync file has no `{section}` to do this with"));
     match options.topic {
         None if !options.table.is_empty() => {

@@ -17,6 +17,9 @@ use crate::failure::Failure;
 /// How long a running producer may take to act on a signal.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Why nothing is read again in a topology: the rows would have to be told from what other nodes have written since.
+pub(crate) const NO_NODES: &str = "the file describes a topology: a node's tables cannot be read anew yet";
+
 /// Sends a signal, or shows the state.
 ///
 /// # Errors
@@ -94,7 +97,7 @@ fn qualified(table: &str) -> String {
 }
 
 fn producer(path: &std::path::Path) -> Result<ProducerConfig, Failure> {
-    let config = SyncConfig::load(path, Sides::Producer)?;
+    let config = SyncConfig::load_one_way(path, Sides::Producer, NO_NODES)?;
     config.producer.ok_or_else(|| Failure::Usage("the sync file has no `source` to do this with".to_owned()))
 }
 

@@ -51,7 +51,7 @@ fn settings(rule: TableRule) -> NodeSettings {
         name: "a".into(),
         prefixes: BTreeMap::from([("a".into(), "shop.a".into()), ("b".into(), "shop.b".into())]),
         rules: Arc::new(rules),
-        log: ConflictLog { retention_days: 90, largest_value: 100, masked: vec!["note".into()] },
+        log: ConflictLog { retention_days: 90, largest_value: 100, masked: vec!["note".into()], alerting: None },
     }
 }
 

@@ -9,6 +9,7 @@ use futures_util::FutureExt;
 use sqlx::PgConnection;
 use syncline_runtime::retry::{Backoff, ErrorClass};
 use syncline_runtime::shutdown::Shutdown;
+use tokio::sync::watch;
 
 use crate::checkpoint::TopicCheckpoint;
 use crate::config::ProducerConfig;
@@ -40,6 +41,8 @@ const LAST_CONFIRMATION: Duration = Duration::from_secs(3);
 pub struct RunOptions {
     /// End once everything committed in the source before the start is acknowledged by Kafka.
     pub until_caught_up: bool,
+    /// Becomes true once that is so, for those that need the producer to go on until they have followed.
+    pub caught_up: Option<watch::Sender<bool>>,
     /// Counters for a display.
     pub stats: Arc<Stats>,
 }
@@ -94,10 +97,16 @@ async fn live(
         () = shutdown.wait() => return Ok(()),
     };
     *has_lived = true;
-    let goal = if options.until_caught_up { Some(life.goal) } else { None };
+    let goal = (options.until_caught_up || options.caught_up.is_some()).then_some(life.goal);
     let Life { mut context, mut session, mut place, mut stream, .. } = life;
     let began_at = options.stats.confirmed_lsn.load(Ordering::Relaxed);
-    let followed = follow(&mut context, &mut session, &mut place, &mut stream, goal, shutdown).await;
+    let mut followed = follow(&mut context, &mut session, &mut place, &mut stream, goal, shutdown).await;
+    if let (Ok(()), Some(caught_up)) = (&followed, options.caught_up.as_ref().filter(|_| !shutdown.is_requested())) {
+        caught_up.send_replace(true);
+        if !options.until_caught_up {
+            followed = follow(&mut context, &mut session, &mut place, &mut stream, None, shutdown).await;
+        }
+    }
     if let Err(error) = followed {
         context.publisher.abandon();
         return Err(error);

@@ -146,6 +146,10 @@ impl Writer for Memory {
         Ok(Contested::default())
     }
 
+    async fn waiting(&mut self, _: &str, _: &str) -> Result<u64, TargetError> {
+        Ok(0)
+    }
+
     async fn barrier_released(&mut self, partition: &PartitionKey, position: Position) -> Result<bool, TargetError> {
         let state = self.state.lock().unwrap();
         let newest = state.newest_but(partition.partition);

@@ -149,6 +149,13 @@ pub trait Writer: Send {
     /// As for [`Writer::write`].
     async fn settle(&mut self, partitions: &[PartitionKey]) -> Result<Contested, TargetError>;
 
+    /// How many records of the group wait for changes of this node, of whichever member's partitions.
+    ///
+    /// # Errors
+    ///
+    /// The target is away.
+    async fn waiting(&mut self, group: &str, cluster_id: &str) -> Result<u64, TargetError>;
+
     /// Whether the barrier at `position` of the topic has been released (or dropped).
     async fn barrier_released(&mut self, partition: &PartitionKey, position: Position) -> Result<bool, TargetError>;
 

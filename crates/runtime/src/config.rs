@@ -131,9 +131,9 @@ pub struct Environment<'a> {
     pub variables: Variables<'a>,
     /// Inside secrets, and inside maps, which may hold some; `variables` where there is none.
     pub secrets: Option<Variables<'a>>,
-    /// A section at the top whose variables may be unset, since nobody will use it: such keys then count as not
-    /// written. So one file can serve hosts that know different passwords.
-    pub unused: Option<&'static str>,
+    /// Whether a variable at this path may be unset, since nobody will use it: such keys then count as not written. So
+    /// one file can serve hosts that know different passwords.
+    pub unused: &'a dyn Fn(&str) -> bool,
 }
 
 /// Reads `file` into a raw type. `fields` are the keys there are.

@@ -3,29 +3,30 @@
 use std::sync::Arc;
 
 use regex::Regex;
-use syncline_consumer::config::{ConsumerConfig, TargetConfig, TopicSelection};
-use syncline_producer::config::{ProducerConfig, SignalSources, SnapshotMode};
+use syncline_consumer::config::{ConsumerConfig, TopicSelection};
 use syncline_runtime::config::{Loaded, Places, Problem};
 use syncline_runtime::kafka::{KafkaError, check_properties, protected_property};
 use syncline_runtime::settings::{DatabaseSettings, KafkaSettings, RegistrySettings, Secret, SslMode};
+use syncline_transforms::mapping::Mappings;
 use url::Url;
 
+use super::capture::Common;
 use super::connection::{DEFAULT_PORT, default_ssl, from_url};
 use super::jdbc_sink;
-use super::names::{identifier_fault, slot_fault, slot_from, topic_prefix_fault, topic_prefix_from};
+use super::names::{topic_prefix_fault, topic_prefix_from};
+use super::nodes::Topology;
 use super::raw::{
-    RawCdc, RawDatabase, RawDatabaseKind, RawFormatKind, RawKafka, RawMethod, RawMode, RawProperties, RawRegistry,
-    RawSnapshotMode, RawSsl, RawSync,
+    RawDatabase, RawDatabaseKind, RawFormatKind, RawKafka, RawMode, RawRegistry, RawSsl, RawSync, RawTarget,
 };
-use super::{MappingsFile, Sides, SyncConfig};
+use super::{MappingsFile, Scope, Sides, SyncConfig};
 
 /// Checks the whole file.
 ///
 /// # Errors
 /// All problems, with their places.
-pub(super) fn check(loaded: Loaded<RawSync>, sides: Sides) -> Result<SyncConfig, Vec<Problem>> {
+pub(super) fn check(loaded: Loaded<RawSync>, scope: Scope<'_>) -> Result<SyncConfig, Vec<Problem>> {
     let Loaded { value: raw, places } = loaded;
-    let mut check = Check { places, sides, problems: Vec::new() };
+    let mut check = Check { places, scope, problems: Vec::new() };
     let config = check.sync(raw);
     match (config, check.problems) {
         (Some(config), problems) if problems.is_empty() => Ok(config),
@@ -34,15 +35,28 @@ pub(super) fn check(loaded: Loaded<RawSync>, sides: Sides) -> Result<SyncConfig,
 }
 
 /// Goes on after a problem: a user wants to see all of them.
-pub(super) struct Check {
+pub(super) struct Check<'a> {
     places: Places,
-    sides: Sides,
+    pub(super) scope: Scope<'a>,
     problems: Vec<Problem>,
 }
 
-impl Check {
+impl Check<'_> {
+    /// Notes a problem. One that several nodes share is told once.
     pub(super) fn refuse(&mut self, path: &str, text: impl Into<String>) {
-        self.problems.push(self.places.problem(path, text));
+        let problem = self.places.problem(path, text);
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
+    }
+
+    /// Whether there are no problems so far.
+    pub(super) fn is_fine(&self) -> bool {
+        self.problems.is_empty()
+    }
+
+    pub(super) fn is_written(&self, path: &str) -> bool {
+        self.places.is_written(path)
     }
 
     pub(super) fn line(&self, path: &str) -> usize {
@@ -50,7 +64,7 @@ impl Check {
     }
 
     /// A name as written, if it has no fault.
-    fn name(&mut self, path: &str, name: String, fault: fn(&str) -> Option<String>) -> String {
+    pub(super) fn name(&mut self, path: &str, name: String, fault: fn(&str) -> Option<String>) -> String {
         if let Some(fault) = fault(&name) {
             self.refuse(path, format!("`{name}` {fault}"));
         }
@@ -59,101 +73,91 @@ impl Check {
 
     fn sync(&mut self, raw: RawSync) -> Option<SyncConfig> {
         let RawMode::Incremental = raw.sync_settings.mode;
-        if raw.source.is_none() && raw.target.is_none() {
-            self.refuse("", "neither `source` nor `target`: write at least one of them");
-        }
-        let topics = self.topics(&raw);
+        let topology = Topology {
+            kind: raw.topology,
+            hub: raw.hub,
+            nodes: raw.nodes,
+            rules: raw.conflict_resolution,
+            log: raw.conflict_log,
+        };
+        let topics = self.topics(&raw.kafka, raw.source.is_some());
         let topic_prefix = match raw.kafka.topic_prefix.clone() {
             Some(prefix) => self.name("kafka.topic_prefix", prefix, topic_prefix_fault),
             None => topic_prefix_from(&raw.name),
         };
-        let consumer_group = raw.kafka.consumer_group.clone().unwrap_or_else(|| topic_prefix_from(&raw.name));
+        let captures = raw.source.is_some() || topology.is_asked_for();
+        let is_needed = captures && raw.cdc_config.output_format.kind == RawFormatKind::Avro;
+        let common = Common {
+            consumer_group: raw.kafka.consumer_group.clone().unwrap_or_else(|| topic_prefix_from(&raw.name)),
+            name: raw.name,
+            topic_prefix,
+            kafka: self.kafka(raw.kafka),
+            registry: self.registry(raw.schema_registry, is_needed),
+            settings: raw.sync_settings,
+            cdc: raw.cdc_config,
+        };
         let mappings = Arc::new(self.mappings(raw.table_mappings));
-        let kafka = self.kafka(raw.kafka);
-        let is_needed = raw.source.is_some() && raw.cdc_config.output_format.kind == RawFormatKind::Avro;
-        let registry = self.registry(raw.schema_registry, is_needed);
+        let file = MappingsFile { file: self.places.file().to_owned(), mappings: Arc::clone(&mappings) };
+        if topology.is_asked_for() {
+            let nodes = self.nodes(topology, &common);
+            return Some(SyncConfig { producer: None, consumer: None, nodes, mappings: file });
+        }
+        self.no_topology(&topology);
+        if raw.source.is_none() && raw.target.is_none() {
+            self.refuse("", "neither `source` nor `target`: write at least one of them, or a topology's `nodes`");
+        }
         let producer = match raw.source {
-            Some(_) if self.sides == Sides::Consumer => None,
+            Some(_) if self.scope.sides == Sides::Consumer => None,
             Some(source) => {
                 let source = self.database("source", source);
-                let signals = self.signals(&raw.cdc_config.properties, &topic_prefix);
-                let mut capture = self.capture(&raw.name, &raw.cdc_config);
-                capture.tables.extend(signals.table.clone());
-                source.map(|source| ProducerConfig {
-                    kafka: kafka.clone(),
-                    registry: registry.clone(),
-                    topic_prefix: topic_prefix.clone(),
-                    source,
-                    slot: capture.slot,
-                    publication: capture.publication,
-                    tables: capture.tables,
-                    parallel_tables: raw.sync_settings.parallel_tables,
-                    checkpoint_interval: raw.sync_settings.checkpoint_interval,
-                    snapshot_mode: match raw.cdc_config.properties.snapshot_mode {
-                        RawSnapshotMode::Initial => SnapshotMode::Initial,
-                        RawSnapshotMode::InitialOnly => SnapshotMode::InitialOnly,
-                        RawSnapshotMode::NoData => SnapshotMode::NoData,
-                        RawSnapshotMode::WhenNeeded => SnapshotMode::WhenNeeded,
-                    },
-                    capture_before_values: raw.cdc_config.change_tracking.capture_before_values,
-                    chunk_size: raw.cdc_config.properties.chunk_size,
-                    signals,
-                    skip_unsupported_columns: raw.cdc_config.properties.skip_unsupported_columns,
-                    events: self.events(&raw.cdc_config, &topic_prefix),
-                    heartbeat: self.heartbeat(&raw.cdc_config.properties, &topic_prefix),
-                    failover: raw.cdc_config.properties.failover,
-                    node: None,
-                })
+                let capture = self.capture(&common);
+                source.map(|source| self.producer(&common, source, capture))
             }
             None => {
-                if self.places.is_written("cdc_config") {
+                if self.is_written("cdc_config") {
                     self.refuse("cdc_config", "says how a source is captured, and there is no `source`: remove it");
                 }
                 None
             }
         };
         let consumer = match raw.target {
-            Some(_) if self.sides == Sides::Producer => None,
-            Some(target) => {
-                let (database, properties) = target.split();
-                let sink = jdbc_sink::settings(&properties, |key, text| {
-                    self.refuse(&format!("target.properties.{key}"), text);
-                });
-                if properties.collection_name_format.is_some() && !mappings.list.is_empty() {
-                    let text = "stands beside `table_mappings`: name the target's table there, with `target_table`";
-                    self.refuse("target.properties.collection.name.format", text);
-                }
-                if sink.json_of_target && !mappings.list.is_empty() {
-                    let text = "`target` reads the source's columns off the target's table, which `table_mappings` makes \
-                                another one: have the connector write schemas";
-                    self.refuse("target.properties.json.types", text);
-                }
-                let RawDatabaseKind::Postgresql = database.kind;
-                self.database("target", database).map(|target| ConsumerConfig {
-                    kafka,
-                    registry,
-                    consumer_group,
-                    topics: topics.unwrap_or(TopicSelection::Prefix(topic_prefix)),
-                    target: TargetConfig::Postgresql(target),
-                    sink,
-                    mappings: Arc::clone(&mappings),
-                    writers: raw.sync_settings.parallel_tables,
-                    batch_rows: raw.sync_settings.batch_size,
-                    retry_attempts: raw.sync_settings.retry_attempts,
-                    node: None,
-                })
-            }
+            Some(_) if self.scope.sides == Sides::Producer => None,
+            Some(target) => self.target(target, &common, topics, mappings),
             None => None,
         };
-        let mappings = MappingsFile { file: self.places.file().to_owned(), mappings };
-        Some(SyncConfig { producer, consumer, mappings })
+        Some(SyncConfig { producer, consumer, nodes: Vec::new(), mappings: file })
+    }
+
+    fn target(
+        &mut self,
+        target: RawTarget,
+        common: &Common,
+        topics: Option<TopicSelection>,
+        mappings: Arc<Mappings>,
+    ) -> Option<ConsumerConfig> {
+        let (database, properties) = target.split();
+        let sink = jdbc_sink::settings(&properties, |key, text| {
+            self.refuse(&format!("target.properties.{key}"), text);
+        });
+        if properties.collection_name_format.is_some() && !mappings.list.is_empty() {
+            let text = "stands beside `table_mappings`: name the target's table there, with `target_table`";
+            self.refuse("target.properties.collection.name.format", text);
+        }
+        if sink.json_of_target && !mappings.list.is_empty() {
+            let text = "`target` reads the source's columns off the target's table, which `table_mappings` makes another \
+                        one: have the connector write schemas";
+            self.refuse("target.properties.json.types", text);
+        }
+        let topics = topics.unwrap_or_else(|| TopicSelection::Prefix(common.topic_prefix.clone()));
+        let target = self.database("target", database)?;
+        Some(ConsumerConfig { sink, mappings, ..common.consumer(common.consumer_group.clone(), topics, target) })
     }
 
     /// The topics that were listed; none when the prefix decides.
-    fn topics(&mut self, raw: &RawSync) -> Option<TopicSelection> {
-        let RawKafka { topics, topics_regex, .. } = &raw.kafka;
+    fn topics(&mut self, raw: &RawKafka, beside_source: bool) -> Option<TopicSelection> {
+        let RawKafka { topics, topics_regex, .. } = raw;
         for (path, written) in [("kafka.topics", !topics.is_empty()), ("kafka.topics_regex", topics_regex.is_some())] {
-            if written && raw.source.is_some() {
+            if written && beside_source {
                 self.refuse(
                     path,
                     "only a file without `source` lists topics: a consumer beside a producer reads what it publishes",
@@ -241,7 +245,7 @@ impl Check {
         RegistrySettings { urls, username: raw.username, password: raw.password }
     }
 
-    fn database(&mut self, section: &str, raw: RawDatabase) -> Option<DatabaseSettings> {
+    pub(super) fn database(&mut self, section: &str, raw: RawDatabase) -> Option<DatabaseSettings> {
         let RawDatabaseKind::Postgresql = raw.kind;
         if let Some(url) = &raw.connection {
             for key in ["host", "port", "database", "username", "password", "ssl"] {
@@ -276,51 +280,6 @@ impl Check {
             ssl,
         })
     }
-
-    fn signals(&mut self, raw: &RawProperties, topic_prefix: &str) -> SignalSources {
-        let mut sources = SignalSources::default();
-        for channel in raw.signal_channels.split(',').map(str::trim).filter(|channel| !channel.is_empty()) {
-            match channel {
-                "source" => sources.table.clone_from(&raw.signal_table),
-                "kafka" => {
-                    let topic = raw.signal_topic.clone().unwrap_or_else(|| format!("{topic_prefix}-signal"));
-                    sources.topic = Some(topic);
-                }
-                other => self.refuse(
-                    "cdc_config.properties.signal.enabled.channels",
-                    format!("`{other}` is not supported: source and kafka are"),
-                ),
-            }
-        }
-        sources
-    }
-
-    fn capture(&mut self, name: &str, raw: &RawCdc) -> Capture {
-        let RawMethod::LogicalReplication = raw.method;
-        let slot = match raw.postgresql.slot.clone() {
-            Some(slot) => self.name("cdc_config.postgresql.slot", slot, slot_fault),
-            None => slot_from(name),
-        };
-        let publication = match raw.postgresql.publication.clone() {
-            Some(publication) => self.name("cdc_config.postgresql.publication", publication, identifier_fault),
-            None => slot_from(name),
-        };
-        let tables = raw.postgresql.tables.clone().unwrap_or_default();
-        if tables.is_empty() {
-            let text = "is required with `source`: list the tables to capture, for example [users, \"sales.*\"]";
-            self.refuse("cdc_config.postgresql.tables", text);
-        }
-        if tables.iter().any(|table| table.trim().is_empty()) {
-            self.refuse("cdc_config.postgresql.tables", "holds an empty name");
-        }
-        Capture { slot, publication, tables }
-    }
-}
-
-struct Capture {
-    slot: String,
-    publication: String,
-    tables: Vec<String>,
 }
 
 /// Lists may also be written as one text with commas, as Kafka's own files do.

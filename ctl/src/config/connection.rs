@@ -56,9 +56,15 @@ pub(super) const DEFAULT_PORT: u16 = 5432;
 
 /// Nobody listens in on the loopback; everywhere else encryption is the default.
 pub(super) fn default_ssl(host: &str) -> SslMode {
+    if is_loopback(host) { SslMode::Disabled } else { SslMode::Required }
+}
+
+/// Whether it is this machine, by one of the names that every machine has.
+pub(super) fn is_loopback(host: &str) -> bool {
     let address = host.parse::<std::net::IpAddr>();
-    let loopback = host.eq_ignore_ascii_case("localhost") || host.starts_with('/');
-    if loopback || address.is_ok_and(|address| address.is_loopback()) { SslMode::Disabled } else { SslMode::Required }
+    host.eq_ignore_ascii_case("localhost")
+        || host.starts_with('/')
+        || address.is_ok_and(|address| address.is_loopback())
 }
 
 fn decode(text: &str, what: &str) -> Result<String, String> {

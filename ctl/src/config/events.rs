@@ -9,12 +9,12 @@ use syncline_producer::config::{EventSettings, Format, Heartbeat, MessageFilter,
 
 use super::check::Check;
 use super::names::topic_fault;
-use super::raw::{RawCdc, RawFormatKind, RawProperties};
+use super::raw::{RawCdc, RawFormatKind, RawProperties, RawSnapshotMode};
 
 /// How Debezium writes a placeholder that is no text of its own.
 const HEX: &str = "hex:";
 
-impl Check {
+impl Check<'_> {
     /// The settings of events.
     pub(super) fn events(&mut self, raw: &RawCdc, topic_prefix: &str) -> EventSettings {
         let properties = &raw.properties;
@@ -46,6 +46,50 @@ impl Check {
                 RawFormatKind::Avro => Format::Avro,
                 RawFormatKind::Json => Format::Json,
             },
+        }
+    }
+
+    /// Refuses what leaves a part of a change out, or changes a value on the way: the nodes of a topology apply each
+    /// other's changes, and have to end up alike.
+    pub(super) fn lossless(&mut self, raw: &RawCdc) {
+        let properties = &raw.properties;
+        let masks = [&properties.mask_hash, &properties.mask_with, &properties.truncate_to];
+        let default = Handling::default();
+        let part = "leaves a part of the changes out, so that the nodes of a topology would differ: remove it";
+        let value = "changes values on the way, so that the nodes of a topology would differ: remove it";
+        let key = "gives the nodes of a topology another key than their tables have: remove it";
+        let newer = "makes a change carry values that are newer than itself, which the nodes of a topology cannot compare: \
+                     remove it";
+        let first = "must be `initial` or `no_data` in a topology: a node's tables cannot be read anew yet";
+        if !raw.change_tracking.capture_deletes {
+            self.refuse("cdc_config.change_tracking.capture_deletes", part);
+        }
+        for (name, is_refused, text) in [
+            ("skipped.operations", properties.skipped_operations.trim() != "none", part),
+            ("column.include.list", properties.column_include.is_some(), part),
+            ("column.exclude.list", properties.column_exclude.is_some(), part),
+            ("skip.unsupported.columns", properties.skip_unsupported_columns, part),
+            ("message.key.columns", properties.key_columns.is_some(), key),
+            ("reselect.columns.include.list", properties.reselect.is_some(), newer),
+            (
+                "snapshot.mode",
+                !matches!(properties.snapshot_mode, RawSnapshotMode::Initial | RawSnapshotMode::NoData),
+                first,
+            ),
+            ("decimal.handling.mode", properties.decimal != default.decimal, value),
+            ("time.precision.mode", properties.time != default.time, value),
+            ("binary.handling.mode", properties.binary != default.binary, value),
+            ("interval.handling.mode", properties.interval != default.interval, value),
+        ] {
+            if is_refused {
+                self.refuse(&property(name), text);
+            }
+        }
+        for name in masks.into_iter().flat_map(|masks| masks.keys()) {
+            // The whole name may hold a salt.
+            if let Some((shown, _)) = mask(name) {
+                self.refuse(&property(&shown), value);
+            }
         }
     }
 

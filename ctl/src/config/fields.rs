@@ -2,9 +2,12 @@
 
 use syncline_runtime::config::{Field, Kind, Preset};
 
+use super::conflict_log::LOG;
 use super::debezium::PROPERTIES;
 use super::jdbc_sink::SINK_PROPERTIES;
 use super::mappings::MAPPING;
+use super::nodes::NODE;
+use super::rules::RULES;
 use Preset::{Absent, Is, Required};
 
 const NAME: &str = "Name of the sync, and the default for topic prefix, consumer group, slot and publication; each of \
@@ -35,11 +38,33 @@ pub(crate) const FIELDS: &[Field] = &[
         Is(""),
         "Renames, transformations and filters on the way to the target; see [transforms.md](transforms.md).",
     ),
-    Field::later("topology", "Several writable databases."),
-    Field::later("nodes", "The databases of a topology."),
-    Field::later("hub", "The middle of a `hub_and_spoke` topology."),
-    Field::later("conflict_resolution", "Rules for rows that were changed on two sides."),
-    Field::later("conflict_log", "Where discarded values are written to."),
+    Field::new(
+        "topology",
+        Kind::Choice { works: &["one_way", "bidirectional", "hub_and_spoke"], later: &[] },
+        Is("one_way"),
+        "`one_way`: from `source` to `target`. `bidirectional`: two writable databases, `nodes`, each gets the other's changes. \
+         `hub_and_spoke`: any number of them, each gets the changes of all others.",
+    ),
+    Field::new(
+        "hub",
+        Kind::Text,
+        Absent("required with `hub_and_spoke`"),
+        "The node in the middle of a `hub_and_spoke`.",
+    ),
+    Field::new(
+        "nodes",
+        Kind::Named(NODE),
+        Is(""),
+        "The databases of a topology, each under its name: letters, digits, `_` and `-`, at most 63. Instead of `source` and \
+         `target`. `syncline run` runs both sides of all, `--node` picks one.",
+    ),
+    Field::new(
+        "conflict_resolution",
+        Kind::Section(RULES),
+        Is(""),
+        "Which side stays where a row was changed on two nodes.",
+    ),
+    Field::new("conflict_log", Kind::Section(LOG), Is(""), "How conflicts are written down, and who is told."),
     Field::later("schema_sync", "What a change of a source table's shape does to the target table."),
     Field::later("schedule", "Periodic runs."),
 ];
@@ -107,7 +132,7 @@ const REGISTRY: &[Field] = &[
     Field::new("password", Kind::Secret, Absent("no authentication"), "For basic authentication."),
 ];
 
-const SOURCES: &[&str] = &["mysql", "mariadb", "sqlserver", "mongodb"];
+pub(super) const SOURCES: &[&str] = &["mysql", "mariadb", "sqlserver", "mongodb"];
 const TARGETS: &[&str] = &[
     "mysql",
     "mariadb",
@@ -137,7 +162,7 @@ const fn with_properties(database: [Field; 12]) -> [Field; 13] {
     [a, b, c, d, e, f, g, h, i, j, k, l, properties]
 }
 
-const fn database(later: &'static [&'static str]) -> [Field; 12] {
+pub(super) const fn database(later: &'static [&'static str]) -> [Field; 12] {
     [
         Field::new("type", Kind::Choice { works: &["postgresql"], later }, Required, "The kind of database."),
         Field::new(

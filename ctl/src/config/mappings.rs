@@ -132,7 +132,7 @@ pub(super) struct RawConcatenate {
     separator: String,
 }
 
-impl Check {
+impl Check<'_> {
     /// The mappings as far as they can be checked without the tables.
     pub(super) fn mappings(&mut self, raw: Vec<RawMapping>) -> Mappings {
         let list = raw.into_iter().enumerate().filter_map(|(number, raw)| self.mapping(number, raw)).collect();

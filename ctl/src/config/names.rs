@@ -20,6 +20,22 @@ pub(super) fn slot_from(name: &str) -> String {
     lower.chars().map(legal).take(IDENTIFIER_LENGTH).collect()
 }
 
+/// A slot for one of several databases: the end of a long `name` gives way to the node, which tells the slots apart.
+pub(super) fn node_slot_from(name: &str, node: &str) -> String {
+    let node = slot_from(node);
+    let room = IDENTIFIER_LENGTH.saturating_sub(node.len() + 1);
+    let name: String = slot_from(name).chars().take(room).collect();
+    if name.is_empty() { node } else { format!("{name}_{node}") }
+}
+
+/// What is wrong with a node's name, in words that follow it.
+pub(super) fn node_fault(name: &str) -> Option<String> {
+    if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')) {
+        return Some("may hold letters, digits, `_` and `-` only, and at least one".to_owned());
+    }
+    (name.len() > IDENTIFIER_LENGTH).then(|| format!("may be {IDENTIFIER_LENGTH} characters long at most"))
+}
+
 /// What is wrong with a topic prefix, in words that follow it.
 pub(super) fn topic_prefix_fault(prefix: &str) -> Option<String> {
     topic_name_fault(prefix, PREFIX_LENGTH)
@@ -79,6 +95,18 @@ mod tests {
             assert_eq!(slot_fault(&slot_from(name)), None, "{name}");
             assert_eq!(topic_prefix_fault(&topic_prefix_from(name)), None, "{name}");
         }
+    }
+
+    #[test]
+    fn nodes_keep_their_slots_apart_however_long_the_name() {
+        assert_eq!(node_slot_from("Shop 1", "EU-1"), "shop_1_eu_1");
+        let name = "x".repeat(100);
+        for (one, other) in [("eu", "us"), (&"a".repeat(62), &"b".repeat(62)), (&"a".repeat(63), &"b".repeat(63))] {
+            let (one, other) = (node_slot_from(&name, one), node_slot_from(&name, other));
+            assert!(one != other && slot_fault(&one).is_none(), "{one}");
+        }
+        assert!(node_fault("eu-1_a").is_none() && node_fault(&"x".repeat(63)).is_none());
+        assert!(["", "a b", "a.b", "ü", &"x".repeat(64)].into_iter().all(|name| node_fault(name).is_some()));
     }
 
     #[test]

@@ -9,7 +9,10 @@ use syncline_event::handling::{
 };
 use syncline_runtime::settings::Secret;
 
+use super::conflict_log::RawLog;
 use super::mappings::RawMapping;
+use super::nodes::{RawNode, RawTopology};
+use super::rules::RawRules;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -22,6 +25,11 @@ pub(super) struct RawSync {
     pub(super) sync_settings: RawSettings,
     pub(super) cdc_config: RawCdc,
     pub(super) table_mappings: Vec<RawMapping>,
+    pub(super) topology: RawTopology,
+    pub(super) hub: Option<String>,
+    pub(super) nodes: Vec<(String, RawNode)>,
+    pub(super) conflict_resolution: RawRules,
+    pub(super) conflict_log: RawLog,
 }
 
 #[derive(Debug, Deserialize)]

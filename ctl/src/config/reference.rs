@@ -8,7 +8,7 @@ use serde::{de::Error as _, forward_to_deserialize_any};
 use syncline_runtime::config::{Field, Kind, Preset};
 
 use super::fields::FIELDS;
-use super::{mappings, raw};
+use super::{conflict_log, mappings, nodes, raw, rules};
 
 const BEGIN: &str = "<!-- keys: begin; made from ctl/src/config/fields.rs, see below -->\n";
 const END: &str = "<!-- keys: end -->\n";
@@ -44,6 +44,13 @@ fn the_table_and_the_structs_agree() {
         ("table_mappings", struct_keys::<mappings::RawMapping>()),
         ("table_mappings.transformations", struct_keys::<mappings::RawTransformation>()),
         ("table_mappings.concatenate", struct_keys::<mappings::RawConcatenate>()),
+        ("nodes", struct_keys::<nodes::RawNode>()),
+        ("conflict_resolution", struct_keys::<rules::RawRules>()),
+        ("conflict_resolution.custom_rules", struct_keys::<rules::RawColumnRule>()),
+        ("conflict_resolution.tables", struct_keys::<rules::RawTableRule>()),
+        ("conflict_log", struct_keys::<conflict_log::RawLog>()),
+        ("conflict_log.storage", struct_keys::<conflict_log::RawStorage>()),
+        ("conflict_log.alerting", struct_keys::<conflict_log::RawAlerting>()),
         ("cdc_config.output_format", struct_keys::<raw::RawFormat>()),
     ] {
         assert_eq!(keys(section(path)), expected, "{path}");
@@ -63,7 +70,7 @@ fn the_table_and_the_structs_agree() {
 fn every_key_that_works_is_explained() {
     fn walk(fields: &[Field], prefix: &str) {
         for field in fields {
-            if let Kind::Section(below) | Kind::Sections(below) = field.kind {
+            if let Kind::Section(below) | Kind::Sections(below) | Kind::Named(below) = field.kind {
                 walk(below, field.key);
             }
             assert!(is_refused(field) || !field.meaning.is_empty(), "{prefix}.{}", field.key);
@@ -85,7 +92,7 @@ fn keys(fields: &[Field]) -> Vec<String> {
 fn section(path: &str) -> &'static [Field] {
     path.split('.').fold(FIELDS, |fields, key| {
         match fields.iter().find(|field| field.key == key).map(|field| &field.kind) {
-            Some(Kind::Section(below) | Kind::Sections(below)) => below,
+            Some(Kind::Section(below) | Kind::Sections(below) | Kind::Named(below)) => below,
             _ => panic!("{path} is not a section"),
         }
     })
@@ -144,8 +151,10 @@ fn section_table(out: &mut String, refused: &mut String, fields: &'static [Field
         }
     }
     for field in fields {
-        if let Kind::Section(below) | Kind::Sections(below) = field.kind {
-            section_table(out, refused, below, &path(field));
+        match field.kind {
+            Kind::Section(below) | Kind::Sections(below) => section_table(out, refused, below, &path(field)),
+            Kind::Named(below) => section_table(out, refused, below, &format!("{}.<name>", path(field))),
+            _ => {}
         }
     }
 }
@@ -154,6 +163,7 @@ fn kind(field: &Field) -> String {
     match &field.kind {
         Kind::Section(_) => "section".to_owned(),
         Kind::Sections(_) => "list of sections".to_owned(),
+        Kind::Named(_) => "names and sections".to_owned(),
         Kind::Text | Kind::Verbatim => "text".to_owned(),
         Kind::Secret => "text, kept out of messages".to_owned(),
         Kind::Integer { min, max } => format!("{min} to {max}"),

@@ -10,6 +10,8 @@ use syncline_transforms::mapping::Written;
 
 use super::*;
 
+mod topology;
+
 const SYNC: &str = r#"
 name: Shop-Analytics
 kafka:
@@ -36,9 +38,13 @@ fn config(text: &str) -> Result<SyncConfig, ConfigError> {
 }
 
 fn load_text(text: &str, sides: Sides) -> Result<SyncConfig, ConfigError> {
-    let unused = if sides == Sides::Consumer { Some("source") } else { None };
-    let environment = Environment { variables: &environment, secrets: None, unused };
-    SyncConfig::check(parse(Path::new("sync.yaml"), text, fields::FIELDS, &environment)?, sides)
+    load_part(text, Scope { sides, node: None })
+}
+
+fn load_part(text: &str, scope: Scope<'_>) -> Result<SyncConfig, ConfigError> {
+    let unused = |path: &str| scope.leaves_out(path);
+    let environment = Environment { variables: &environment, secrets: None, unused: &unused };
+    SyncConfig::check(parse(Path::new("sync.yaml"), text, fields::FIELDS, &environment)?, scope)
 }
 
 fn refusal(text: &str) -> String {
@@ -239,7 +245,7 @@ fn each_refusal_names_the_key_and_the_remedy() {
             format!("{SYNC}table_mappings: [{{source_table: a, transformations: [{{column: b}}]}}]"),
             "table_mappings[0].transformations[0].transform: is required",
         ),
-        (format!("{SYNC}topology: bidirectional"), "topology: is not supported yet"),
+        (format!("{SYNC}schedule: daily"), "schedule: is not supported yet"),
         (format!("{SYNC}publication: x"), "did you mean `cdc_config.postgresql.publication`?"),
         (
             "name: a\nkafka: {bootstrap_servers: 'a:1'}\nschema_registry: {url: http://a}".to_owned(),
@@ -285,24 +291,23 @@ fn the_examples_are_valid() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples");
     // Whatever an example takes from the environment; a port where it needs a number.
     let variables = |name: &str| {
-        Some(
-            if name.contains("URL") {
-                "http://a"
-            } else if name.contains("PORT") {
-                "5432"
-            } else {
-                "localhost:1"
-            }
-            .to_owned(),
-        )
+        Some(if name.contains("URL") {
+            "http://a".to_owned()
+        } else if name.contains("CONNECTION") {
+            format!("postgresql://a:b@{}/c", name.to_lowercase().replace('_', "-"))
+        } else if name.contains("PORT") {
+            "5432".to_owned()
+        } else {
+            "localhost:1".to_owned()
+        })
     };
-    let environment = Environment { variables: &variables, secrets: None, unused: None };
+    let environment = Environment { variables: &variables, secrets: None, unused: &|_| false };
     for entry in std::fs::read_dir(folder).unwrap() {
         let file = entry.unwrap().path();
         if file.extension().is_none_or(|extension| extension != "yaml") {
             continue;
         }
-        SyncConfig::check(load(&file, fields::FIELDS, &environment).unwrap(), Sides::Both).unwrap();
+        SyncConfig::check(load(&file, fields::FIELDS, &environment).unwrap(), Scope::ALL).unwrap();
     }
 }
 

@@ -18,7 +18,7 @@ pub(super) struct Sample {
 /// One table.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Row {
-    /// `schema.table`, or a topic where the table is not known.
+    /// `schema.table`, or a topic where the table is not known; behind the node's name where there are several.
     pub(super) table: String,
     /// Rows and changes handed to Kafka.
     pub(super) captured: u64,
@@ -43,14 +43,14 @@ pub(super) struct Row {
 /// Takes samples.
 #[derive(Debug)]
 pub(crate) struct Sampler {
-    counters: Counters,
+    counters: Vec<Counters>,
     begin: Instant,
     before: BTreeMap<String, Row>,
     at: Instant,
 }
 
 impl Sampler {
-    pub(crate) fn new(counters: Counters) -> Self {
+    pub(crate) fn new(counters: Vec<Counters>) -> Self {
         let now = Instant::now();
         Self { counters, begin: now, before: BTreeMap::new(), at: now }
     }
@@ -74,54 +74,70 @@ impl Sampler {
     }
 
     fn log_behind(&self) -> Option<u64> {
-        let confirmed = self.counters.producer.confirmed_lsn.load(Ordering::Relaxed);
-        let server = self.counters.producer.server_lsn.load(Ordering::Relaxed);
-        (confirmed > 0).then(|| server.saturating_sub(confirmed))
+        let behind = self.counters.iter().filter_map(|counters| {
+            let confirmed = counters.producer.confirmed_lsn.load(Ordering::Relaxed);
+            let server = counters.producer.server_lsn.load(Ordering::Relaxed);
+            (confirmed > 0).then(|| server.saturating_sub(confirmed))
+        });
+        behind.reduce(u64::saturating_add)
     }
 
     fn read(&self) -> BTreeMap<String, Row> {
         let mut rows = BTreeMap::new();
-        let snapshot_running = self.counters.producer.snapshot_running.load(Ordering::Relaxed);
-        for (table, stats) in self.counters.producer.tables() {
-            let row = row(&mut rows, &table);
-            row.captured = stats.rows();
-            let estimate = stats.snapshot_estimate.load(Ordering::Relaxed);
-            if snapshot_running && estimate > 0 {
-                let read = stats.snapshot_rows.load(Ordering::Relaxed);
-                row.snapshot_percent = Some((read.saturating_mul(100) / estimate).min(100));
-                // Until `compare` knows the rate this holds the rows that are left.
-                row.snapshot_left = Some(Duration::from_secs(estimate.saturating_sub(read)));
-            }
-        }
-        let consumer = self.counters.consumer.snapshot();
-        let mut times = BTreeMap::new();
-        for (table, stats) in &consumer.tables {
-            let row = row(&mut rows, table);
-            row.applied = stats.applied;
-            times.insert(topic_part(table), stats.source_time_us);
-        }
-        for ((topic, _), partition) in &consumer.partitions {
-            let prefix = self.counters.topic_prefix.as_deref();
-            let table = prefix.and_then(|prefix| topic.strip_prefix(prefix)?.strip_prefix('.')).unwrap_or(topic);
-            let row = row(&mut rows, table);
-            if let Some(lag) = partition.lag() {
-                row.lag_records = Some(row.lag_records.unwrap_or(0) + lag);
-            }
-            if let Some((_, reason)) = &partition.stopped {
-                row.stopped.get_or_insert_with(|| reason.clone());
-            }
-        }
-        for (name, row) in &mut rows {
-            let behind = row.lag_records.is_some_and(|lag| lag > 0);
-            let time = times.get(name).copied().filter(|time| *time > 0);
-            row.lag_seconds = match (behind, row.lag_records, time) {
-                (true, _, Some(time)) => Some(seconds_since(time)),
-                (false, Some(_), _) => Some(0),
-                _ => None,
-            };
+        for counters in &self.counters {
+            let of_part = read(counters).into_iter().map(|(name, row)| match &counters.node {
+                Some(node) => (format!("{node}: {name}"), Row { table: format!("{node}: {}", row.table), ..row }),
+                None => (name, row),
+            });
+            rows.extend(of_part);
         }
         rows
     }
+}
+
+/// The rows of one part.
+fn read(counters: &Counters) -> BTreeMap<String, Row> {
+    let mut rows = BTreeMap::new();
+    let snapshot_running = counters.producer.snapshot_running.load(Ordering::Relaxed);
+    for (table, stats) in counters.producer.tables() {
+        let row = row(&mut rows, &table);
+        row.captured = stats.rows();
+        let estimate = stats.snapshot_estimate.load(Ordering::Relaxed);
+        if snapshot_running && estimate > 0 {
+            let read = stats.snapshot_rows.load(Ordering::Relaxed);
+            row.snapshot_percent = Some((read.saturating_mul(100) / estimate).min(100));
+            // Until `compare` knows the rate this holds the rows that are left.
+            row.snapshot_left = Some(Duration::from_secs(estimate.saturating_sub(read)));
+        }
+    }
+    let consumer = counters.consumer.snapshot();
+    let mut times = BTreeMap::new();
+    for (table, stats) in &consumer.tables {
+        let row = row(&mut rows, table);
+        row.applied = stats.applied;
+        times.insert(topic_part(table), stats.source_time_us);
+    }
+    for ((topic, _), partition) in &consumer.partitions {
+        let mut prefixes = counters.topic_prefixes.iter();
+        let table = prefixes.find_map(|prefix| topic.strip_prefix(prefix.as_str())?.strip_prefix('.')).unwrap_or(topic);
+        let row = row(&mut rows, table);
+        if let Some(lag) = partition.lag() {
+            row.lag_records = Some(row.lag_records.unwrap_or(0) + lag);
+        }
+        if let Some((_, reason)) = &partition.stopped {
+            row.stopped.get_or_insert_with(|| reason.clone());
+        }
+    }
+    for (name, row) in &mut rows {
+        let behind = row.lag_records.is_some_and(|lag| lag > 0);
+        let time = times.get(name).copied().filter(|time| *time > 0);
+        row.lag_seconds = match (behind, row.lag_records, time) {
+            (true, _, Some(time)) => Some(seconds_since(time)),
+            (false, Some(_), _) => Some(0),
+            _ => None,
+        };
+    }
+    rows
 }
 
 /// The row of a table; a topic's last parts and the table's name meet under the letters that topics allow.
@@ -187,8 +203,23 @@ mod tests {
     fn a_table_of_the_producer_has_a_row() {
         let counters = Counters::default();
         counters.producer.table("public.Größe").changes.store(7, Ordering::Relaxed);
-        let sample = Sampler::new(counters).sample();
+        let sample = Sampler::new(vec![counters]).sample();
         let row = sample.rows.first().unwrap();
         assert_eq!((row.table.as_str(), row.captured, row.lag_seconds), ("public.Größe", 7, None));
+    }
+
+    #[test]
+    fn nodes_have_rows_of_their_own() {
+        let part = |node, captured| {
+            let counters = Counters::new(Some(node), None, None);
+            counters.producer.table("public.a").changes.store(captured, Ordering::Relaxed);
+            counters.producer.confirmed_lsn.store(5, Ordering::Relaxed);
+            counters.producer.server_lsn.store(8, Ordering::Relaxed);
+            counters
+        };
+        let sample = Sampler::new(vec![part("hq", 7), part("eu", 3)]).sample();
+        let rows: Vec<_> = sample.rows.iter().map(|row| (row.table.as_str(), row.captured)).collect();
+        assert_eq!(rows, [("eu: public.a", 3), ("hq: public.a", 7)]);
+        assert_eq!(sample.log_behind, Some(6));
     }
 }

@@ -5,6 +5,7 @@ use syncline_producer::config::ProducerConfig;
 use syncline_producer::takeover::{Connector, Offset, execute, plan};
 use syncline_runtime::kafka::read_latest;
 
+use super::NO_NODES;
 use super::connector::{Settings, is_stopped, still_runs, stop};
 use super::options::{Common, Debezium};
 use crate::config::{Sides, SyncConfig};
@@ -18,7 +19,7 @@ use crate::resync::{confirm, say};
 /// The file does not fit the connector, or something is in the way.
 pub(super) async fn takeover(worker: &WorkerOptions, options: Debezium) -> Result<(), Failure> {
     let Debezium { common, offset_topic, trust_slot } = options;
-    let config = SyncConfig::load(&common.file.path, Sides::Producer)?.producer;
+    let config = SyncConfig::load_one_way(&common.file.path, Sides::Producer, NO_NODES)?.producer;
     let config = config.ok_or_else(|| Failure::Usage("the sync file has no `source` to capture from".to_owned()))?;
     if let Some(topic) = offset_topic {
         let value = stored_offset(&config, &common.connector, &topic).await?;

@@ -10,6 +10,9 @@ pub(crate) use options::Takeover;
 use crate::failure::Failure;
 use options::From;
 
+/// Why a connector is not gone on from in a topology: its records carry no stamps.
+const NO_NODES: &str = "the file describes a topology: its nodes cannot go on from a connector's records";
+
 /// Takes over from what was named.
 ///
 /// # Errors

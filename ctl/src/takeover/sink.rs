@@ -6,6 +6,7 @@ use syncline_consumer::config::ConsumerConfig;
 use syncline_consumer::error::ConsumerError;
 use syncline_consumer::takeover::{Plan, Sink, execute, plan};
 
+use super::NO_NODES;
 use super::connector::{Settings, is_stopped, still_runs, stop};
 use super::options::JdbcSink;
 use crate::config::{Sides, SyncConfig};
@@ -23,7 +24,7 @@ const LEAVING: Duration = Duration::from_secs(60);
 pub(super) async fn takeover(worker: &WorkerOptions, options: JdbcSink) -> Result<(), Failure> {
     let JdbcSink { common, group } = options;
     let name = &common.connector;
-    let config = SyncConfig::load(&common.file.path, Sides::Consumer)?.consumer;
+    let config = SyncConfig::load_one_way(&common.file.path, Sides::Consumer, NO_NODES)?.consumer;
     let config = config.ok_or_else(|| Failure::Usage("the sync file has no `target` to write to".to_owned()))?;
     let mut running = None;
     let mut topics = Vec::new();

@@ -25,6 +25,7 @@ use syncline_transforms::resolve::rules::TableRule;
 
 pub(super) use self::settle::settle;
 pub(in crate::targets::postgres) use self::table::ContestTable;
+pub(super) use self::waiting::of_group as waiting;
 
 use self::columns::Resolution;
 use self::fold::{Fence, Found, Outcome, Turn, fold};

@@ -130,6 +130,13 @@ impl Writer for PostgresWriter {
         result
     }
 
+    async fn waiting(&mut self, group: &str, cluster_id: &str) -> Result<u64, TargetError> {
+        let mut conn = self.take().await?;
+        let result = contest::waiting(&mut conn, group, cluster_id).await;
+        self.put_back(conn, &result);
+        result
+    }
+
     async fn barrier_released(&mut self, partition: &PartitionKey, position: Position) -> Result<bool, TargetError> {
         let mut conn = self.take().await?;
         let result = barriers::is_finished(&mut conn, partition, position).await;

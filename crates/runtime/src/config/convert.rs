@@ -103,7 +103,7 @@ impl<'a> Walk<'a> {
             }
             (Preset::Is(_), Kind::Section(fields)) => Some(self.section(fields, &[], path, line)),
             (Preset::Is(_), Kind::Map) => Some(json!({})),
-            (Preset::Is(""), Kind::Texts | Kind::Sections(_)) => Some(json!([])),
+            (Preset::Is(""), Kind::Texts | Kind::Sections(_) | Kind::Named(_)) => Some(json!([])),
             (Preset::Is(text), _) => self.scalar(field, text, path, line),
         }
     }
@@ -126,6 +126,11 @@ impl<'a> Walk<'a> {
             (Kind::Sections(fields), Data::List(items)) => Some(self.sections(fields, items, path)),
             (Kind::Sections(_), _) => {
                 self.refuse(path, node.line, "expected a list: put `-` before each item");
+                None
+            }
+            (Kind::Named(fields), Data::Map(entries)) => Some(self.named(fields, entries, path)),
+            (Kind::Named(_), _) => {
+                self.refuse(path, node.line, "expected names, each with keys and values below it");
                 None
             }
             (Kind::Map, Data::Map(entries)) => Some(self.map(entries, path)),
@@ -157,18 +162,31 @@ impl<'a> Walk<'a> {
     }
 
     fn sections(&mut self, fields: &'static [Field], items: &[Node], path: &str) -> Value {
-        let mut sections = Vec::with_capacity(items.len());
-        for (number, item) in items.iter().enumerate() {
-            let path = format!("{path}[{number}]");
-            self.lines.insert(path.clone(), item.line);
-            match &item.data {
-                Data::Map(entries) => sections.push(self.section(fields, entries, &path, item.line)),
-                Data::Null | Data::Scalar(_) | Data::List(_) => {
-                    self.refuse(&path, item.line, "expected keys and values");
-                }
-            }
+        let items = items.iter().enumerate();
+        items
+            .filter_map(|(number, item)| self.one_of_several(fields, item, &format!("{path}[{number}]"), item.line))
+            .collect()
+    }
+
+    /// Pairs of name and section: a map would not say in which order they were written.
+    fn named(&mut self, fields: &'static [Field], entries: &[Entry], path: &str) -> Value {
+        let mut sections = Vec::with_capacity(entries.len());
+        for Entry { key, line, value } in entries {
+            sections
+                .extend(self.one_of_several(fields, value, &join(path, key), *line).map(|value| json!([key, value])));
         }
         Value::Array(sections)
+    }
+
+    fn one_of_several(&mut self, fields: &'static [Field], node: &Node, path: &str, line: usize) -> Option<Value> {
+        self.lines.insert(path.to_owned(), line);
+        match &node.data {
+            Data::Map(entries) => Some(self.section(fields, entries, path, line)),
+            Data::Null | Data::Scalar(_) | Data::List(_) => {
+                self.refuse(path, line, "expected keys and values");
+                None
+            }
+        }
     }
 
     fn map(&mut self, entries: &[Entry], path: &str) -> Value {
@@ -204,8 +222,7 @@ impl<'a> Walk<'a> {
     }
 
     fn is_unused(&self, path: &str) -> bool {
-        let below = self.environment.unused.and_then(|section| path.strip_prefix(section));
-        below.is_some_and(|below| below.starts_with('.'))
+        (self.environment.unused)(path)
     }
 
     /// What the file says is shown as it stands there: a variable's value may be a secret in the wrong place.
@@ -271,7 +288,7 @@ fn interpret(kind: &Kind, text: &str) -> Result<Value, String> {
         }
         Kind::Choice { works, later } => choice(works, later, text),
         Kind::Text | Kind::Verbatim | Kind::Secret | Kind::Texts | Kind::Map => Ok(json!(text)),
-        Kind::Section(_) | Kind::Sections(_) | Kind::Family | Kind::Later | Kind::Elsewhere(_) => {
+        Kind::Section(_) | Kind::Sections(_) | Kind::Named(_) | Kind::Family | Kind::Later | Kind::Elsewhere(_) => {
             Err("is not a single value".to_owned())
         }
     }

@@ -20,6 +20,8 @@ pub enum Kind {
     Section(&'static [Field]),
     /// A list, each item with these keys.
     Sections(&'static [Field]),
+    /// Names of the user's own, each with these keys below it: pairs of name and section, in the file's order.
+    Named(&'static [Field]),
     /// Any text.
     Text,
     /// Text that may be blank.

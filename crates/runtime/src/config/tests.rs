@@ -18,6 +18,7 @@ const FIELDS: &[Field] = &[
     Field::new("settings", Kind::Section(SETTINGS), Preset::Is(""), ""),
     Field::new("tables", Kind::Texts, Preset::Is(""), ""),
     Field::new("properties", Kind::Map, Preset::Is(""), ""),
+    Field::new("replicas", Kind::Named(DATABASE), Preset::Is(""), ""),
     Field::later("schedule", ""),
     Field::elsewhere("hostname", "source.host"),
 ];
@@ -30,6 +31,7 @@ struct Raw {
     settings: RawSettings,
     tables: Vec<String>,
     properties: BTreeMap<String, String>,
+    replicas: Vec<(String, RawDatabase)>,
 }
 
 #[derive(Debug, PartialEq, Deserialize)]
@@ -58,7 +60,7 @@ fn environment(name: &str) -> Option<String> {
 }
 
 fn parse(text: &str) -> Result<Loaded<Raw>, ConfigError> {
-    let environment = Environment { variables: &environment, secrets: None, unused: None };
+    let environment = Environment { variables: &environment, secrets: None, unused: &|_| false };
     super::parse(Path::new("sync.yaml"), text, FIELDS, &environment)
 }
 
@@ -93,6 +95,13 @@ fn scalars_keep_the_text_that_was_written() {
 }
 
 #[test]
+fn named_sections_keep_their_order() {
+    let raw = parse("name: a\nreplicas: {west: {host: w}, east: {host: e, port: 6000}}").unwrap().value;
+    let replicas: Vec<_> = raw.replicas.iter().map(|(name, database)| (name.as_str(), database.port)).collect();
+    assert_eq!(replicas, [("west", 5432), ("east", 6000)]);
+}
+
+#[test]
 fn an_alias_stands_for_its_anchor() {
     let raw = parse("name: &n shop\ntables: [*n]").unwrap().value;
     assert_eq!(raw.tables, ["shop"]);
@@ -103,7 +112,10 @@ fn each_refusal_names_file_line_key_and_remedy() {
     for (text, expected) in [
         ("nam: shop", "sync.yaml:1: nam: unknown key: did you mean `name`?"),
         ("name: a\nport: 1", "sync.yaml:2: port: unknown key here: did you mean `source.port`?"),
-        ("name: a\nzzz: 1", "sync.yaml:2: zzz: unknown key; known here: name, source, settings, tables, properties"),
+        (
+            "name: a\nzzz: 1",
+            "sync.yaml:2: zzz: unknown key; known here: name, source, settings, tables, properties, replicas",
+        ),
         ("name: a\nschedule: x", "sync.yaml:2: schedule: is not supported yet"),
         ("name: a\nhostname: x", "sync.yaml:2: hostname: has a key of its own: set `source.host` instead"),
         ("tables: []", "sync.yaml:1: name: is required"),
@@ -121,6 +133,14 @@ fn each_refusal_names_file_line_key_and_remedy() {
         ("name: ${file:/x}", "`${file:…}` is not supported yet"),
         ("name: [a]", "sync.yaml:1: name: expected a single value"),
         ("name: a\nsettings: x", "settings: expected keys and values"),
+        ("name: a\nreplicas: [a]", "replicas: expected names, each with keys and values below it"),
+        ("name: a\nreplicas:\n  b: c", "sync.yaml:3: replicas.b: expected keys and values"),
+        ("name: a\nreplicas:\n  b:", "sync.yaml:3: replicas.b: expected keys and values"),
+        ("name: a\nreplicas:\n  b: {port: 1}", "sync.yaml:3: replicas.b.host: is required"),
+        (
+            "name: a\nreplicas:\n  b: {hots: c, host: d}",
+            "sync.yaml:3: replicas.b.hots: unknown key: did you mean `host`?",
+        ),
         ("name: a\ntables: [{a: b}]", "tables[0]: expected a text"),
         ("name: a\nname: b", "sync.yaml:2: the key `name` stands here twice (first on line 1)"),
         ("name: !!str a", "YAML tags are not used here"),
@@ -151,7 +171,8 @@ fn the_value_of_a_variable_never_shows_up() {
 #[test]
 fn variables_of_an_unused_section_may_be_unset() {
     let text = "name: a\nsource: {host: h, port: '${NOBODY}', password: '${NOBODY}'}";
-    let environment = Environment { variables: &environment, secrets: None, unused: Some("source") };
+    let environment =
+        Environment { variables: &environment, secrets: None, unused: &|path| path.starts_with("source.") };
     let raw: Raw = super::parse(Path::new("sync.yaml"), text, FIELDS, &environment).unwrap().value;
     assert_eq!(raw.source.unwrap().password, None);
     let text = "name: ${NOBODY}\nsource: {host: h, port: 0}";
@@ -182,7 +203,7 @@ proptest::proptest! {
     #[test]
     fn every_password_arrives_as_it_is(password in "\\PC{0,40}") {
         let variables = |name: &str| (name == "PASSWORD").then(|| password.clone());
-        let environment = Environment { variables: &variables, secrets: None, unused: None };
+        let environment = Environment { variables: &variables, secrets: None, unused: &|_| false };
         let text = "name: a\nsource:\n  host: h\n  password: ${PASSWORD}";
         let raw: Raw = super::parse(Path::new("sync.yaml"), text, FIELDS, &environment).unwrap().value;
         proptest::prop_assert_eq!(raw.source.unwrap().password, Some(password.clone()));

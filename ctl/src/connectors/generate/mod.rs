@@ -26,6 +26,7 @@ use super::print;
 /// The sync file cannot be used, or has nothing for that side.
 pub(super) fn generate(options: &Generate) -> Result<(), Failure> {
     let (config, tree) = SyncConfig::describe(&options.file.path)?;
+    let config = config.one_way("the file describes a topology: connectors cannot stand in for its nodes")?;
     let name = tree["name"].as_str().unwrap_or_default();
     let mut connectors = Vec::new();
     if let Some(producer) = config.producer.as_ref().filter(|_| options.side != Side::Sink) {

@@ -317,6 +317,22 @@ pub(super) async fn left(conn: &mut PgConnection, partitions: &[PartitionKey]) -
     Ok(left.unsigned_abs())
 }
 
+/// How many records of a group wait.
+pub(in crate::targets::postgres) async fn of_group(
+    conn: &mut PgConnection,
+    group: &str,
+    cluster_id: &str,
+) -> Result<u64, TargetError> {
+    let waiting: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM _syncline.waiting WHERE consumer_group = $1 AND cluster_id = $2")
+            .bind(group)
+            .bind(cluster_id)
+            .fetch_one(conn)
+            .await
+            .map_err(|error| DOING.error(error))?;
+    Ok(waiting.unsigned_abs())
+}
+
 fn operation_name(operation: Operation) -> &'static str {
     match operation {
         Operation::Insert => "insert",
