@@ -15,6 +15,7 @@ pub mod intake;
 pub mod lane;
 pub mod order;
 pub mod outside;
+mod own_rows;
 pub mod partition;
 pub mod resync;
 pub mod rows;

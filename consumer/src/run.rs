@@ -20,6 +20,7 @@ use crate::error::ConsumerError;
 use crate::handover::Command;
 use crate::intake::{self, LaneDoor};
 use crate::lane::{Lane, LaneSettings, Lookup};
+use crate::own_rows;
 use crate::outside::Outside;
 use crate::stats::Stats;
 use crate::targets::Target;
@@ -66,6 +67,12 @@ pub async fn run(config: ConsumerConfig, options: RunOptions, shutdown: Shutdown
     let registry = Registry::connect(&config.registry)?;
     registry.check().await?;
     if shutdown.is_requested() {
+        return Ok(());
+    }
+    if let Some(node) = &config.node
+        && let Some(prefix) = node.prefixes.get(&node.name)
+        && !own_rows::are_read(&config.kafka, prefix, &shutdown).await?
+    {
         return Ok(());
     }
     let definitions = Arc::new(Definitions::new(&config.kafka, &config.topics));

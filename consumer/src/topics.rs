@@ -21,7 +21,7 @@ const INTERVAL: Duration = Duration::from_secs(3);
 /// The same while there is none.
 const FIRST_INTERVAL: Duration = Duration::from_millis(500);
 /// What the name of a producer's topic of checkpoints ends with, behind the prefix.
-const CHECKPOINT_SUFFIX: &str = ".syncline.checkpoint";
+pub(crate) const CHECKPOINT_SUFFIX: &str = ".syncline.checkpoint";
 
 /// Finds the topics of a selection.
 #[derive(Clone)]

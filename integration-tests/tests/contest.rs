@@ -44,8 +44,7 @@ struct Node {
 }
 
 fn settings(rule: TableRule) -> NodeSettings {
-    let rules =
-        Rules { priority: vec!["a".into(), "b".into()], default: rule, tables: BTreeMap::new() };
+    let rules = Rules { priority: vec!["a".into(), "b".into()], default: rule, tables: BTreeMap::new() };
     NodeSettings {
         topology: "shop".into(),
         name: "a".into(),

@@ -187,7 +187,8 @@ fn applying(topology: &str, clock_us: u64, progress: &[(&str, u32, u64)], statem
         partition: *partition,
         next_offset: *next_offset,
     });
-    let applied = Applied { topology: topology.into(), clock_us, counter: 3, progress: progress.collect() };
+    let applied =
+        Applied { topology: topology.into(), clock_us, counter: 3, progress: progress.collect(), held: Vec::new() };
     let content = literal(json!(applied));
     Ok(format!("BEGIN; SELECT pg_logical_emit_message(true, '{APPLIED_PREFIX}', '{content}'); {statements}; COMMIT"))
 }

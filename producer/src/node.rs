@@ -5,13 +5,13 @@
 //! there ([`NodeCheckpoint`]): a [`Mark`] is made at the end of each transaction and waits for the acknowledgements that
 //! the position waits for.
 //!
-//! **Stamps.** Each row message ticks the clock, published or not, and so does a truncate. The records of a key change
-//! share a stamp. Rows of a snapshot were there before the first sync: their clock is 0, their counter the node's
+//! **Stamps.** A transaction's first row message ticks the clock, published or not, and so does a truncate; all changes
+//! of the transaction share the stamp, since they became visible together. Rows of a snapshot were there before the first sync: their clock is 0, their counter the node's
 //! priority.
 //!
 //! **Applied changes.** A transaction in which Syncline applies changes of other nodes begins with a transactional
 //! message ([`APPLIED_PREFIX`]). It counts if no row of its transaction came before it; then the transaction's rows are
-//! not published and do not tick. One that comes later is passed over with a warning: rows of its transaction are
+//! not published and have no stamp. One that comes later is passed over with a warning: rows of its transaction are
 //! published already. Messages of other topologies are passed over: what other syncs write is this node's own.
 //!
 //! **Fences.** A message outside of transactions ([`FENCE_PREFIX`]) is answered with a marker in every partition of the
@@ -101,6 +101,8 @@ pub struct Node {
     tables: Vec<(String, Stamped)>,
     /// Syncline wrote the transaction under way.
     is_applied: bool,
+    /// The time of the transaction under way, once it has changed a row.
+    time: Option<(u64, u32)>,
 }
 
 impl Node {
@@ -117,18 +119,23 @@ impl Node {
             tables: tables.collect(),
             seen: Arc::new(checkpoint.seen.clone()),
             is_applied: false,
+            time: None,
         }
     }
 
     /// A transaction begins.
     pub fn begin(&mut self) {
         self.is_applied = false;
+        self.time = None;
     }
 
     /// A row message of the transaction, or a truncate: its time, where it is the node's own change.
     pub fn change(&mut self, commit_us: i64) -> Option<(u64, u32)> {
+        if self.is_applied {
+            return None;
+        }
         // A commit before 1970 is as early as times get.
-        (!self.is_applied).then(|| self.clock.tick(u64::try_from(commit_us).unwrap_or_default()))
+        Some(*self.time.get_or_insert_with(|| self.clock.tick(u64::try_from(commit_us).unwrap_or_default())))
     }
 
     /// What a change of a table is stamped with.

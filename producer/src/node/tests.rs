@@ -25,7 +25,8 @@ fn applied(topology: &str, clock_us: u64, progress: &[(usize, u32, u64)]) -> Vec
         partition: *partition,
         next_offset: *next_offset,
     });
-    let applied = Applied { topology: topology.into(), clock_us, counter: 5, progress: progress.collect() };
+    let applied =
+        Applied { topology: topology.into(), clock_us, counter: 5, progress: progress.collect(), held: Vec::new() };
     serde_json::to_vec(&applied).unwrap()
 }
 
