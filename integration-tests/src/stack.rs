@@ -1,6 +1,7 @@
 //! The servers that the scenarios use, as `dev/stack env` prints them. A missing address is a failure, never a skip.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use syncline_runtime::kafka::Admin;
 use syncline_runtime::settings::{DatabaseSettings, KafkaSettings};
 
-use crate::database;
+use crate::{database, sql};
 
 /// An environment variable that has to be there.
 ///
@@ -96,6 +97,27 @@ fn optional(server: &str, name: &str) -> Result<String> {
 /// The variable is missing or no address.
 pub fn server(name: &str) -> Result<DatabaseSettings> {
     database::parse(&variable(name)?).with_context(|| format!("{name} is no address of a PostgreSQL database"))
+}
+
+/// Whether the server that a variable names can create an extension: the stack's own servers lack some.
+///
+/// # Errors
+///
+/// The server cannot be reached.
+pub async fn has_extension(variable: &str, name: &str) -> Result<bool> {
+    let mut conn = database::connect(&server(variable)?).await?;
+    let known = format!("SELECT count(*) FROM pg_available_extensions WHERE name = '{name}'");
+    Ok(sql::value::<i64>(&mut conn, known).await? > 0)
+}
+
+/// Says what a test leaves out for want of something that the stack does not promise, past the test harness, which shows
+/// the output of failed tests only.
+///
+/// # Panics
+///
+/// The error output is closed.
+pub fn not_run(what: &str) {
+    writeln!(std::io::stderr(), "NOT RUN: {what}").expect("a test has an error output");
 }
 
 /// Kafka's bootstrap servers.

@@ -37,6 +37,8 @@ pub(super) fn text(value: &Value<'_>) -> String {
         | Value::Decimal { .. }
         | Value::Bits { .. }
         | Value::Point { .. }
+        | Value::Spatial(_)
+        | Value::SparseVector(_)
         | Value::Array(_)
         | Value::Map(_) => "…".into(),
     }

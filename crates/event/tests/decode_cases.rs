@@ -156,7 +156,7 @@ fn types_without_a_meaning_are_refused_by_name() {
         (r#"{"type":"array","items":{"type":"array","items":"int"}}"#, "an array of arrays"),
         (
             r#"{"type":"record","name":"Geometry","namespace":"io.debezium.data.geometry","fields":[]}"#,
-            "io.debezium.data.geometry.Geometry without wkb (bytes)",
+            "io.debezium.data.geometry.Geometry without wkb (bytes) and srid (int)",
         ),
         (r#"{"type":"string","connect.name":"io.debezium.time.MicroTime"}"#, "string (io.debezium.time.MicroTime)"),
     ] {
@@ -165,6 +165,32 @@ fn types_without_a_meaning_are_refused_by_name() {
             DecoderError::Unsupported { schema: "p.s.t.Value".into(), field: "v".into(), found: found.into() };
         assert_eq!(error, expected);
     }
+}
+
+/// As MySQL's and PostgreSQL's connectors register them, with and without a null branch.
+#[test]
+fn types_of_postgis_and_pgvector_are_read() {
+    let geometry = r#"{"type":"record","name":"Geometry","namespace":"io.debezium.data.geometry","fields":[{"name":"wkb","type":"bytes"},{"name":"srid","type":["null","int"],"default":null}],"connect.name":"io.debezium.data.geometry.Geometry"}"#;
+    let wkb = [&[10, 1, 7, 0, 0, 0][..], &[2, 0xcc, 0x43]].concat();
+    let found = "Spatial(SpatialValue { wkb: [1, 7, 0, 0, 0], srid: Some(4326) })";
+    assert_eq!(decoded(geometry, &wkb).as_deref(), Ok(found));
+    let nullable = format!(r#"["null",{geometry}]"#);
+    assert_eq!(decoded(&nullable, &[&[2], &wkb[..]].concat()).as_deref(), Ok(found));
+    assert_eq!(decoded(&nullable, &[0]).as_deref(), Ok("Null"));
+    let without = "Spatial(SpatialValue { wkb: [1], srid: None })";
+    assert_eq!(decoded(geometry, &[2, 1, 0]).as_deref(), Ok(without));
+    // Connect's form of a field with a default, and fields in another order.
+    let other = r#"{"type":"record","name":"g","connect.name":"io.debezium.data.geometry.Geography","fields":[{"name":"srid","type":["int","null"]},{"name":"more","type":"long"},{"name":"wkb","type":"bytes"}]}"#;
+    assert_eq!(decoded(other, &[2, 6, 2, 1]).as_deref(), Ok(without));
+    let array = format!(r#"{{"type":"array","items":{nullable}}}"#);
+    assert_eq!(decoded(&array, &[4, 0, 2, 2, 1, 0, 0]).unwrap(), format!("Array([Null, {without}])"));
+
+    let sparse = r#"{"type":"record","name":"SparseDoubleVector","namespace":"io.debezium.data","fields":[{"name":"dimensions","type":{"type":"int","connect.type":"int16"}},{"name":"vector","type":{"type":"array","items":{"type":"record","name":"MapEntry","namespace":"io.confluent.connect.avro","fields":[{"name":"key","type":{"type":"int","connect.type":"int16"}},{"name":"value","type":"double"}]}}}],"connect.name":"io.debezium.data.SparseDoubleVector"}"#;
+    let half = 0.5_f64.to_le_bytes();
+    let pairs = [&[14, 2, 2][..], &half, &[2, 6], &half, &[0]].concat();
+    assert_eq!(decoded(sparse, &pairs).as_deref(), Ok("SparseVector({1:5e-1,3:5e-1}/7)"));
+    assert_eq!(decoded(sparse, &pairs[..pairs.len() - 1]), Err(Problem::Truncated));
+    assert_eq!(decoded(sparse, &[14, 0]).as_deref(), Ok("SparseVector({}/7)"));
 }
 
 #[test]

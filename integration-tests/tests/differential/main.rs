@@ -8,10 +8,13 @@ mod datum;
 mod defaults;
 mod extensions;
 mod json;
+mod kcat;
 mod tables;
 mod types;
 
 use anyhow::{Context, Result};
+
+use syncline_integration_tests::stack;
 
 use crate::capture::{Options, capture};
 
@@ -84,6 +87,7 @@ async fn tables_and_their_changes_are_debeziums() -> Result<()> {
     let (sync, pairs) = capture("tables", tables::CASES, Options::default()).await?;
     compare::check(&pairs).await?;
     compare::check_subjects(&pairs).await?;
+    kcat::check(&pairs)?;
     sync.finish().await
 }
 
@@ -94,6 +98,28 @@ async fn types_of_extensions_are_debeziums() -> Result<()> {
         let (sync, pairs) = capture("extensions", extensions::CASES, options).await?;
         compare::check(&pairs).await?;
         compare::check_subjects(&pairs).await?;
+        sync.finish().await?;
+    }
+    Ok(())
+}
+
+/// Where the source's server has PostGIS and pgvector, which the stack's own does not.
+#[tokio::test]
+async fn types_of_postgis_and_pgvector_are_debeziums() -> Result<()> {
+    for extensions::Lacking { extension, cases } in extensions::LACKING {
+        if !stack::has_extension("SOURCE_PG_ADMIN", extension).await? {
+            stack::not_run(&format!(
+                "the source's PostgreSQL has no extension {extension}, whose types are not compared"
+            ));
+            continue;
+        }
+        let (sync, pairs) = capture(extension, cases, Options::default()).await?;
+        compare::check(&pairs).await?;
+        compare::check_subjects(&pairs).await?;
+        sync.finish().await?;
+        let options = Options { is_json: true, ..Options::default() };
+        let (sync, pairs) = capture(extension, &cases[..1], options).await?;
+        json::check(&pairs)?;
         sync.finish().await?;
     }
     Ok(())

@@ -2,6 +2,7 @@
 //! and compared.
 
 mod arrival;
+mod geometries;
 mod page;
 mod paths;
 

@@ -86,20 +86,7 @@ pub(crate) async fn debezium_to_syncline(
     expected: &Expected,
 ) -> Result<Vec<Arrival>> {
     let database = Database::create(database::TARGET, "matrix_debezium").await?;
-    let settings = &database.settings;
-    let prefix = debezium_prefix(sync);
-    let file = format!(
-        "name: {prefix}\nkafka:\n  bootstrap_servers: {}\n  consumer_group: {prefix}\n  topics_regex: '^{prefix}\\.{schema}\\..*'\n\
-         schema_registry:\n  url: {}\ntarget:\n  type: postgresql\n  host: {}\n  port: {}\n  database: {}\n  \
-         username: {}\n  password: '{}'\n",
-        stack::variable("KAFKA_BOOTSTRAP")?,
-        stack::variable("SCHEMA_REGISTRY_URL")?,
-        settings.host,
-        settings.port,
-        settings.database,
-        settings.username,
-        password(settings),
-    );
+    let file = consumer_file(sync, &database.settings, schema)?;
     let mut consumer = sync.start_with(&["consume"], &file)?;
     let mut target = database.connect().await?;
     let path = format!("SET search_path = {schema}");
@@ -110,6 +97,23 @@ pub(crate) async fn debezium_to_syncline(
     let found = arrivals(&mut target, tried, expected, source).await?;
     database.remove().await?;
     Ok(found)
+}
+
+/// The file of a consumer that applies Debezium's records.
+pub(crate) fn consumer_file(sync: &Sync, settings: &DatabaseSettings, schema: &str) -> Result<String> {
+    let prefix = debezium_prefix(sync);
+    Ok(format!(
+        "name: {prefix}\nkafka:\n  bootstrap_servers: {}\n  consumer_group: {prefix}\n  topics_regex: '^{prefix}\\.{schema}\\..*'\n\
+         schema_registry:\n  url: {}\ntarget:\n  type: postgresql\n  host: {}\n  port: {}\n  database: {}\n  \
+         username: {}\n  password: '{}'\n",
+        stack::variable("KAFKA_BOOTSTRAP")?,
+        stack::variable("SCHEMA_REGISTRY_URL")?,
+        settings.host,
+        settings.port,
+        settings.database,
+        settings.username,
+        password(settings),
+    ))
 }
 
 /// Our records, applied by Debezium's JDBC sink. A table that it fails at is taken from it, and it starts anew.

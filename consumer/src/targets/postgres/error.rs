@@ -51,8 +51,7 @@ impl Doing<'_> {
                     ));
                 }
                 Doing::Writing { .. } if code == "42704" => message.push_str(
-                    "; if it is an extension's type, run CREATE EXTENSION in the target's database, in the same schema as \
-                     at the source",
+                    "; if it is an extension's type, run CREATE EXTENSION in the target's database, in the schema named here",
                 ),
                 Doing::Writing { .. } | Doing::Transaction(_) => {}
             }

@@ -71,6 +71,8 @@ pub(super) fn push(column_type: &ColumnType, value: &Value<'_>, out: &mut Vec<u8
             push_float(out, y, format_args!("{y:e}"));
             out.push(b')');
         }
+        Value::Spatial(value) => value.push_ewkb(out).ok_or("bytes that are no WKB")?,
+        Value::SparseVector(vector) => print(out, format_args!("{vector}")),
         Value::Array(array) => {
             let TypeKind::Array { element } = &column_type.kind else {
                 return Err(format!("an array for a column of type {}", column_type.format));
@@ -129,11 +131,13 @@ fn push_array<'a>(
     values: impl Iterator<Item = Value<'a>>,
     out: &mut Vec<u8>,
 ) -> Result<(), String> {
+    // `pg_type.typdelim`: PostGIS's types alone, of those that come in arrays, have another one than the comma.
+    let delimiter = if matches!(element.name.as_str(), "geometry" | "geography") { b':' } else { b',' };
     let mut space = Vec::new();
     out.push(b'{');
     for (index, value) in values.enumerate() {
         if index > 0 {
-            out.push(b',');
+            out.push(delimiter);
         }
         match value {
             Value::Null => out.extend_from_slice(b"NULL"),
@@ -158,6 +162,7 @@ fn push_array<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use syncline_event::avro::decode::SpatialValue;
 
     fn column_type(name: &str) -> ColumnType {
         ColumnType {
@@ -199,6 +204,17 @@ mod tests {
         assert_eq!(text("point", Value::Point { x: 1.5, y: -2.25 }), "(1.5e0,-2.25e0)");
         assert_eq!(text("float8", Value::Float64(f64::NEG_INFINITY)), "-Infinity");
         assert_eq!(text("float8", Value::Float64(1e300)), "1e300");
+    }
+
+    #[test]
+    fn postgis_gets_ewkb() {
+        let value = Value::Spatial(SpatialValue { wkb: &[1, 1, 0, 0, 0, 0xff], srid: Some(4326) });
+        assert_eq!(text("geometry", value), "0101000020E6100000FF");
+        let mut out = Vec::new();
+        push_array(&column_type("geometry"), [value, Value::Null].into_iter(), &mut out).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), r#"{"0101000020E6100000FF":NULL}"#);
+        let value = Value::Spatial(SpatialValue { wkb: &[9], srid: None });
+        assert_eq!(push(&column_type("geometry"), &value, &mut Vec::new()), Err("bytes that are no WKB".to_owned()));
     }
 
     #[test]

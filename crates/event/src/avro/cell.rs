@@ -99,6 +99,7 @@ pub(super) fn write(form: &Form, text: &[u8], out: &mut Vec<u8>) -> Result<Fidel
         Form::Spatial(_) => return extension::spatial(text, out),
         Form::DoubleVector => return extension::double_vector(text, out),
         Form::FloatVector => return extension::float_vector(text, out),
+        Form::SparseVector => return extension::sparse_vector(text, out),
         Form::Hstore => return extension::hstore_json(text, out),
         Form::HstoreMap => return extension::hstore_map(text, out),
         Form::Array(element) => return array(text, element, out),
@@ -128,6 +129,7 @@ pub(super) fn write_zero(form: &Form, out: &mut Vec<u8>) {
             write::bytes(out, extension::EMPTY_COLLECTION);
             out.push(0);
         }
+        Form::SparseVector => out.extend_from_slice(&[0, 0]),
         // One zero byte: false, the number 0, or nothing in a text, bytes or an array.
         _ => out.push(0),
     }
@@ -379,7 +381,7 @@ fn write_point(x: f64, y: f64, out: &mut Vec<u8>) {
 /// form takes the whole array with it.
 fn array(text: &[u8], form: &Form, out: &mut Vec<u8>) -> Result<Fidelity, Malformed> {
     let start = out.len();
-    let mut elements = array::elements(text)?;
+    let mut elements = array::elements(text, form.delimiter())?;
     let mut fidelity = if elements.is_plain() { Exact } else { Lossy };
     let count = elements.clone().count()?;
     if count > 0 {

@@ -16,6 +16,7 @@ use super::writer_schema::{Branches, NodeId, WriterSchema};
 
 pub use super::array::{ArrayIter, ArrayValue};
 pub use super::envelope::{Envelope, HeaderMismatch, PLACEHOLDER, RowImage, recycle};
+pub use super::extension::{SparseVectorValue, SpatialValue};
 pub use super::map::MapValue;
 pub use super::reader::Problem;
 

@@ -66,6 +66,7 @@ fn has_defaults(column: &Column, form: &Form) -> bool {
         | Form::Spatial(_)
         | Form::DoubleVector
         | Form::FloatVector
+        | Form::SparseVector
         | Form::Text(TextForm::Tsvector) => false,
         Form::Text(TextForm::Plain) => matches!(column.column_type.name.as_str(), "text" | "varchar" | "bpchar"),
         _ => true,

@@ -6,6 +6,7 @@
 use crate::handling::Handling;
 use crate::table::{Column, ColumnType, ReplicaIdentity, TableDefinition, TypeKind};
 
+use super::column::Spatial;
 use super::decode::{ChangeRow, DecoderError, change_row};
 use super::flat;
 use super::semantic::{Meaning, Unit, meaning};
@@ -200,14 +201,17 @@ fn column_type(schema: &WriterSchema, node: NodeId) -> Result<ColumnType, String
         Meaning::Bits(i32::MAX) => plain("varbit", "bit varying"),
         Meaning::Bits(length) => ("bit", length, format!("bit({length})")),
         Meaning::Point => plain("point", "point"),
-        // MySQL's WKB does not hold its SRID: bytes alone would lose it.
-        Meaning::Spatial => return Err(schema.node(node).shape.name().to_owned()),
+        Meaning::Spatial(Spatial::Geometry) => plain("geometry", "geometry"),
+        Meaning::Spatial(Spatial::Geography) => plain("geography", "geography"),
+        Meaning::SparseVector => plain("sparsevec", "sparsevec"),
         Meaning::Array(_) => return Err("an array of arrays".into()),
     };
+    // Where the extension stands in the source does not show; this is where it is put by default.
+    let of_extension = matches!(meaning, Meaning::Spatial(_) | Meaning::SparseVector);
     Ok(ColumnType {
         oid: oids(name).0,
         name: name.into(),
-        schema: "pg_catalog".into(),
+        schema: if of_extension { "public" } else { "pg_catalog" }.into(),
         modifier,
         format,
         kind: TypeKind::Base,
@@ -222,7 +226,7 @@ fn array_type(element: ColumnType) -> Result<ColumnType, String> {
     Ok(ColumnType {
         oid: oids(&element.name).1,
         name: format!("_{}", element.name),
-        schema: "pg_catalog".into(),
+        schema: element.schema.clone(),
         modifier: element.modifier,
         format: format!("{}[]", element.format),
         kind: TypeKind::Array { element: Box::new(element) },
@@ -261,6 +265,8 @@ fn oids(name: &str) -> (u32, u32) {
         "uuid" => (2950, 2951),
         "tsvector" => (3614, 3643),
         "jsonb" => (3802, 3807),
+        // Those of extensions are another in every database.
+        "geometry" | "geography" | "sparsevec" => (0, 0),
         _ => (25, 1009),
     }
 }
@@ -290,6 +296,41 @@ mod tests {
         assert_eq!(nullable, [false, false, true]);
         let numeric = &definition.columns[2].column_type;
         assert_eq!((numeric.oid, numeric.modifier, numeric.format.as_str()), (1700, 786_438, "numeric(12,2)"));
+    }
+
+    #[test]
+    fn types_of_postgis_and_pgvector_are_where_extensions_are_put_by_default() {
+        let spatial = |name: &str| {
+            format!(
+                r#"{{"type":"record","name":"{name}","namespace":"io.debezium.data.geometry","fields":[{{"name":"wkb","type":"bytes"}},{{"name":"srid","type":["null","int"]}}]}}"#
+            )
+        };
+        let sparse = r#"{"type":"record","name":"SparseDoubleVector","namespace":"io.debezium.data","fields":[{"name":"dimensions","type":"int"},{"name":"vector","type":{"type":"array","items":{"type":"record","name":"MapEntry","fields":[{"name":"key","type":"int"},{"name":"value","type":"double"}]}}}]}"#;
+        let vector = r#"{"type":"array","items":"double","connect.name":"io.debezium.data.DoubleVector"}"#;
+        let columns = format!(
+            r#"{ROW},{{"name":"g","type":["null",{}]}},{{"name":"h","type":{}}},{{"name":"i","type":{{"type":"array","items":["null","io.debezium.data.geometry.Geometry"]}}}},{{"name":"s","type":{sparse}}},{{"name":"v","type":{vector}}}"#,
+            spatial("Geometry"),
+            spatial("Geography"),
+        );
+        let definition = definition("p.s.t", Some(KEY), &envelope(&columns)).unwrap();
+        let found = |column: &Column| {
+            let found = &column.column_type;
+            (found.schema.clone(), found.name.clone(), found.format.clone())
+        };
+        let expected = [
+            ("public", "geometry", "geometry"),
+            ("public", "geography", "geography"),
+            ("public", "_geometry", "geometry[]"),
+            ("public", "sparsevec", "sparsevec"),
+            // What it holds; nothing says that the target has pgvector.
+            ("pg_catalog", "_float8", "double precision[]"),
+        ];
+        let expected = expected.map(|(schema, name, format)| (schema.into(), name.into(), format.into()));
+        assert_eq!(definition.columns[3..].iter().map(found).collect::<Vec<_>>(), expected);
+
+        let vectors = format!(r#"{ROW},{{"name":"v","type":{{"type":"array","items":{vector}}}}}"#);
+        let error = super::definition("p.s.t", Some(KEY), &envelope(&vectors)).unwrap_err();
+        assert!(matches!(error, InferError::Unsupported { found, .. } if found == "an array of arrays"));
     }
 
     #[test]

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use super::array::ArrayValue;
+use super::extension::{SparseVectorRead, SpatialValue};
 use super::map::MapValue;
 use super::reader::{Problem, Reader};
-use super::semantic::{self, Meaning, Unit, meaning};
+use super::record::{RecordRead, Wanted};
+use super::semantic::{self, Meaning, Unit, is_vector, meaning};
 use super::skip::SkipTable;
 use super::value::{BytesText, Value};
 use super::writer_schema::{Branches, NodeId, Shape, WriterSchema};
@@ -46,20 +48,7 @@ enum Read {
     Array(Box<Item>),
     TextMap(Box<Item>),
     Spatial(Box<RecordRead>),
-}
-
-/// The record of a value that consists of two parts, in the order of its fields.
-#[derive(Debug)]
-struct RecordRead {
-    parts: Box<[Part]>,
-    skips: Arc<SkipTable>,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Part {
-    First,
-    Second,
-    Skip(NodeId),
+    SparseVector(Box<SparseVectorRead>),
 }
 
 impl Item {
@@ -123,8 +112,8 @@ impl Read {
                 _ => Self::Decimal(scale),
             },
             Meaning::VariableScaleDecimal => {
-                let record = RecordRead::compile(schema, id, ("scale", "int"), ("value", "bytes"), skips)?;
-                Self::VariableScaleDecimal(Box::new(record))
+                let (scale, value) = (Wanted::required("scale", "int"), Wanted::required("value", "bytes"));
+                Self::VariableScaleDecimal(Box::new(RecordRead::compile(schema, id, scale, value, skips)?))
             }
             Meaning::Date => Self::Date,
             Meaning::Time(unit) => Self::Time(unit),
@@ -134,17 +123,22 @@ impl Read {
             Meaning::Duration(unit) => Self::Duration(unit),
             Meaning::Bits(length) => Self::Bits(length),
             Meaning::Point => {
-                let record = RecordRead::compile(schema, id, ("x", "double"), ("y", "double"), skips)?;
-                Self::Point(Box::new(record))
+                let (x, y) = (Wanted::required("x", "double"), Wanted::required("y", "double"));
+                Self::Point(Box::new(RecordRead::compile(schema, id, x, y, skips)?))
             }
             Meaning::Array(items) => {
                 let element = Item::compile(schema, items, skips)?;
-                if matches!(element.read, Self::Array(_)) {
+                // Those of our producer's `vector[]` have the source's text beside them.
+                if matches!(element.read, Self::Array(_)) && !is_vector(schema, items) {
                     return Err("an array of arrays".into());
                 }
                 Self::Array(Box::new(element))
             }
-            Meaning::Spatial => Self::Spatial(Box::new(RecordRead::of_bytes(schema, id, "wkb", skips)?)),
+            Meaning::Spatial(_) => {
+                let (wkb, srid) = (Wanted::required("wkb", "bytes"), Wanted::optional("srid", "int"));
+                Self::Spatial(Box::new(RecordRead::compile(schema, id, wkb, srid, skips)?))
+            }
+            Meaning::SparseVector => Self::SparseVector(Box::new(SparseVectorRead::compile(schema, id, skips)?)),
             Meaning::TextMap(values) => Self::TextMap(Box::new(Item::compile(schema, values, skips)?)),
         })
     }
@@ -184,63 +178,12 @@ impl Read {
                 Value::Point { x, y }
             }
             Self::Array(element) => Value::Array(ArrayValue::read(element, reader)?),
-            Self::Spatial(record) => Value::Bytes(record.read(reader, Reader::bytes, |_| Ok(()))?.0),
+            Self::Spatial(record) => {
+                let (wkb, srid) = record.read(reader, Reader::bytes, |reader| reader.int().map(Some))?;
+                Value::Spatial(SpatialValue { wkb, srid })
+            }
+            Self::SparseVector(plan) => Value::SparseVector(plan.read(reader)?),
             Self::TextMap(value) => Value::Map(MapValue::read(value, reader)?),
         })
-    }
-}
-
-impl RecordRead {
-    /// One part of bytes; the others are passed over.
-    fn of_bytes(schema: &WriterSchema, id: NodeId, name: &str, skips: &Arc<SkipTable>) -> Result<Self, String> {
-        let (record, fields) = schema.record(id).ok_or("a type that is not the record its name says")?;
-        let is_wanted = |name_of: &str, node: NodeId| name_of == name && schema.node(node).shape.name() == "bytes";
-        if !fields.iter().any(|field| is_wanted(&field.name, field.node)) {
-            return Err(format!("{record} without {name} (bytes)"));
-        }
-        let part = |name_of: &str, node| if is_wanted(name_of, node) { Part::First } else { Part::Skip(node) };
-        let parts = fields.iter().map(|field| part(&field.name, field.node)).collect();
-        Ok(Self { parts, skips: Arc::clone(skips) })
-    }
-
-    fn compile(
-        schema: &WriterSchema,
-        id: NodeId,
-        (first, first_type): (&str, &str),
-        (second, second_type): (&str, &str),
-        skips: &Arc<SkipTable>,
-    ) -> Result<Self, String> {
-        let (name, fields) = schema.record(id).ok_or("a type that is not the record its name says")?;
-        let is = |id: NodeId, expected: &str| schema.node(id).shape.name() == expected;
-        let parts: Box<[Part]> = fields
-            .iter()
-            .map(|field| match field.name.as_str() {
-                name if name == first && is(field.node, first_type) => Part::First,
-                name if name == second && is(field.node, second_type) => Part::Second,
-                _ => Part::Skip(field.node),
-            })
-            .collect();
-        let count = |wanted: fn(&Part) -> bool| parts.iter().filter(|part| wanted(part)).count();
-        if count(|part| matches!(part, Part::First)) != 1 || count(|part| matches!(part, Part::Second)) != 1 {
-            return Err(format!("{name} without {first} ({first_type}) and {second} ({second_type})"));
-        }
-        Ok(Self { parts, skips: Arc::clone(skips) })
-    }
-
-    fn read<'a, A: Default, B: Default>(
-        &self,
-        reader: &mut Reader<'a>,
-        read_first: impl Fn(&mut Reader<'a>) -> Result<A, Problem>,
-        read_second: impl Fn(&mut Reader<'a>) -> Result<B, Problem>,
-    ) -> Result<(A, B), Problem> {
-        let (mut first, mut second) = (A::default(), B::default());
-        for part in &self.parts {
-            match *part {
-                Part::First => first = read_first(reader)?,
-                Part::Second => second = read_second(reader)?,
-                Part::Skip(id) => self.skips.skip(id, reader)?,
-            }
-        }
-        Ok((first, second))
     }
 }

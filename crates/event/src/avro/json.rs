@@ -111,7 +111,8 @@ pub(super) fn default_value(form: &Form, value: &[u8]) -> Option<String> {
         | Form::HstoreMap
         | Form::Spatial(_)
         | Form::DoubleVector
-        | Form::FloatVector => return None,
+        | Form::FloatVector
+        | Form::SparseVector => return None,
     };
     Some(read.expect("the bytes were written for the form"))
 }
@@ -183,7 +184,9 @@ fn append(form: &Form, text: Option<&[u8]>, reader: &mut Reader<'_>, out: &mut S
             reader.long()?;
         }
         // No keys: there is no order to find them by, or none that says what is equal.
-        Form::HstoreMap | Form::Spatial(_) | Form::DoubleVector | Form::FloatVector => return Err(Problem::Block),
+        Form::HstoreMap | Form::Spatial(_) | Form::DoubleVector | Form::FloatVector | Form::SparseVector => {
+            return Err(Problem::Block);
+        }
         Form::Array(element) => {
             out.push('[');
             let items = reader.block()?.map_or(0, |block| block.items);

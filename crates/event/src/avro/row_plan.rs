@@ -59,14 +59,14 @@ impl Union {
 impl Slot {
     fn new(index: usize, column: &Column, form: Form, in_key: bool, handling: &Handling) -> Self {
         let default = defaults::default_value(column, &form);
-        let union = match (column.nullable, &default) {
+        let union = match (form.is_nullable(column), &default) {
             (false, _) => Union::None,
             (true, None) => Union::NullFirst,
             (true, Some(_)) => Union::NullLast,
         };
         // Debezium has null where the column may be NULL, which its converter replaces by the default.
         let stand_in = write::built(|out| match (union, &default) {
-            (Union::NullFirst, _) => out.push(0),
+            (Union::NullFirst, _) if column.nullable => out.push(0),
             (union, default) => {
                 out.extend_from_slice(union.value());
                 defaults::write_stand_in(&form, default.as_deref(), out);
@@ -101,6 +101,11 @@ pub(super) fn slots(definition: &TableDefinition) -> Result<(Vec<Slot>, Vec<usiz
             continue;
         }
         match Form::of(column, &definition.handling) {
+            Ok(form) if in_key && !form.stands_in_keys() => {
+                let reason = format!("type {} has no form in the keys of change events", column.column_type.format);
+                let (table, column) = (definition.qualified_name(), column.name.clone());
+                return Err(EncoderError::UnsupportedKey { table, column, reason });
+            }
             Ok(form) => {
                 slot_of[index] = Some(slots.len());
                 slots.push(Slot::new(index, column, form, in_key, &definition.handling));

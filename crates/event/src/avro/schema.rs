@@ -143,6 +143,17 @@ const GEOGRAPHY: &str = concat!(
     r#""connect.doc":"Geography","connect.version":1,"connect.name":"io.debezium.data.geometry.Geography"}"#,
 );
 
+/// Avro's maps have texts for keys; the converter writes others as arrays of pairs.
+const SPARSE_VECTOR: &str = concat!(
+    r#"{"type":"record","name":"SparseDoubleVector","namespace":"io.debezium.data","#,
+    r#""fields":[{"name":"dimensions","type":{"type":"int","connect.type":"int16"}},"#,
+    r#"{"name":"vector","type":{"type":"array","items":"#,
+    r#"{"type":"record","name":"MapEntry","namespace":"io.confluent.connect.avro","#,
+    r#""fields":[{"name":"key","type":{"type":"int","connect.type":"int16"}},{"name":"value","type":"double"}]}}}],"#,
+    r#""connect.doc":"Sparse double vector","connect.version":1,"#,
+    r#""connect.name":"io.debezium.data.SparseDoubleVector"}"#,
+);
+
 struct RecordName {
     full: String,
     /// Where the part behind the last point begins.
@@ -165,22 +176,13 @@ impl RecordName {
 struct Schema<'a> {
     handling: &'a Handling,
     text: String,
-    variable_decimal_seen: bool,
-    point_seen: bool,
-    geometry_seen: bool,
-    geography_seen: bool,
+    /// Debezium's own records that have been written in full.
+    seen: Vec<&'static str>,
 }
 
 impl<'h> Schema<'h> {
     fn new(handling: &'h Handling) -> Self {
-        Self {
-            handling,
-            text: String::new(),
-            variable_decimal_seen: false,
-            point_seen: false,
-            geometry_seen: false,
-            geography_seen: false,
-        }
+        Self { handling, text: String::new(), seen: Vec::new() }
     }
 
     fn push(&mut self, text: &str) {
@@ -229,7 +231,8 @@ impl<'h> Schema<'h> {
         let changed: Vec<(&str, String)> = handling.parameters.get(&column.name).map_or_else(Vec::new, |parameters| {
             parameters.iter().map(|(name, value)| (name.as_str(), value.clone())).collect()
         });
-        match (column.nullable, &default) {
+        let nullable = form.is_nullable(column);
+        match (nullable, &default) {
             (false, _) => self.form(form, default.as_deref(), &changed),
             (true, None) => {
                 self.push(r#"["null","#);
@@ -242,7 +245,7 @@ impl<'h> Schema<'h> {
                 self.push(r#","null"]"#);
             }
         }
-        let default = default.as_deref().or(column.nullable.then_some("null"));
+        let default = default.as_deref().or(nullable.then_some("null"));
         if let Some(default) = default {
             self.push(r#","default":"#);
             // Apicurio finds no Avro in a schema with the string default `{}`, which many JSON columns have. With a
@@ -250,6 +253,16 @@ impl<'h> Schema<'h> {
             self.push(if default == r#""{}""# { r#""{ }""# } else { default });
         }
         self.push("}");
+    }
+
+    /// One of Debezium's own records: in full where it first occurs, then by name.
+    fn record(&mut self, name: &'static str, text: &str) {
+        if self.seen.contains(&name) {
+            self.string(name);
+        } else {
+            self.seen.push(name);
+            self.push(text);
+        }
     }
 
     /// `changed` are the parameters of a column whose values are changed on the way; records and arrays carry none.
@@ -303,22 +316,11 @@ impl<'h> Schema<'h> {
             Form::Interval => ("long", named("io.debezium.time.MicroDuration")),
             Form::IsoInterval => ("string", named("io.debezium.time.Interval")),
             Form::Bits { length } => ("bytes", with("io.debezium.data.Bits", "length", length.to_string())),
-            Form::VariableDecimal => {
-                let seen = std::mem::replace(&mut self.variable_decimal_seen, true);
-                return self.push(if seen { r#""io.debezium.data.VariableScaleDecimal""# } else { VARIABLE_DECIMAL });
-            }
-            Form::Point => {
-                let seen = std::mem::replace(&mut self.point_seen, true);
-                return self.push(if seen { r#""io.debezium.data.geometry.Point""# } else { POINT });
-            }
-            Form::Spatial(Spatial::Geometry) => {
-                let seen = std::mem::replace(&mut self.geometry_seen, true);
-                return self.push(if seen { r#""io.debezium.data.geometry.Geometry""# } else { GEOMETRY });
-            }
-            Form::Spatial(Spatial::Geography) => {
-                let seen = std::mem::replace(&mut self.geography_seen, true);
-                return self.push(if seen { r#""io.debezium.data.geometry.Geography""# } else { GEOGRAPHY });
-            }
+            Form::VariableDecimal => return self.record("io.debezium.data.VariableScaleDecimal", VARIABLE_DECIMAL),
+            Form::Point => return self.record("io.debezium.data.geometry.Point", POINT),
+            Form::Spatial(Spatial::Geometry) => return self.record("io.debezium.data.geometry.Geometry", GEOMETRY),
+            Form::Spatial(Spatial::Geography) => return self.record("io.debezium.data.geometry.Geography", GEOGRAPHY),
+            Form::SparseVector => return self.record("io.debezium.data.SparseDoubleVector", SPARSE_VECTOR),
             Form::DoubleVector | Form::FloatVector => {
                 let (items, name) = match form {
                     Form::DoubleVector => ("double", "DoubleVector"),

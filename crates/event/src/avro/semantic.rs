@@ -3,6 +3,7 @@
 //! Sources: the `SCHEMA_NAME` constants under `io.debezium.time` and `io.debezium.data`, and
 //! `org.apache.kafka.connect.data`. A name outside those packages says nothing to us and the Avro type counts.
 
+use super::column::Spatial;
 use super::reader::Problem;
 use super::value::Value;
 use super::writer_schema::{Node, NodeId, Shape, WriterSchema};
@@ -52,8 +53,9 @@ pub(super) enum Meaning {
     Point,
     /// An array of this element type.
     Array(NodeId),
-    /// EWKB beside its SRID.
-    Spatial,
+    /// WKB beside its SRID.
+    Spatial(Spatial),
+    SparseVector,
     /// A map from text to text, which may be null.
     TextMap(NodeId),
 }
@@ -99,9 +101,9 @@ pub(super) fn meaning(schema: &WriterSchema, id: NodeId) -> Result<Meaning, Stri
         ("org.apache.kafka.connect.data.Decimal", Shape::Bytes | Shape::Fixed(1..)) => decimal(node)?,
         ("io.debezium.data.VariableScaleDecimal", Shape::Record { .. }) => Meaning::VariableScaleDecimal,
         ("io.debezium.data.geometry.Point", Shape::Record { .. }) => Meaning::Point,
-        ("io.debezium.data.geometry.Geometry" | "io.debezium.data.geometry.Geography", Shape::Record { .. }) => {
-            Meaning::Spatial
-        }
+        ("io.debezium.data.geometry.Geometry", Shape::Record { .. }) => Meaning::Spatial(Spatial::Geometry),
+        ("io.debezium.data.geometry.Geography", Shape::Record { .. }) => Meaning::Spatial(Spatial::Geography),
+        ("io.debezium.data.SparseDoubleVector", Shape::Record { .. }) => Meaning::SparseVector,
         // Another Avro type under a name of which every bit counts, or a type newer than this list.
         (name, _) if name.starts_with("io.debezium.time.") || name.starts_with("org.apache.kafka.connect.data.") => {
             return Err(unsupported());
@@ -125,6 +127,12 @@ pub(super) fn meaning(schema: &WriterSchema, id: NodeId) -> Result<Meaning, Stri
         }
     };
     Ok(meaning)
+}
+
+/// Whether a type is one of pgvector's dense vectors, `io.debezium.data.DoubleVector` or `FloatVector`.
+pub(super) fn is_vector(schema: &WriterSchema, id: NodeId) -> bool {
+    let name = schema.strip_null(id).and_then(|(_, id)| schema.node(id).connect_name.as_deref());
+    matches!(name, Some("io.debezium.data.DoubleVector" | "io.debezium.data.FloatVector"))
 }
 
 /// The semantic type that stands for an Avro logical type, for converters that write those alone. Connect's record

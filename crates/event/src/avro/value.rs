@@ -89,6 +89,10 @@ pub enum Value<'a> {
         /// Second coordinate.
         y: f64,
     },
+    /// PostGIS's `geometry` or `geography`.
+    Spatial(super::decode::SpatialValue<'a>),
+    /// pgvector's `sparsevec`.
+    SparseVector(super::decode::SparseVectorValue<'a>),
     /// An array: the undecoded Avro blocks with the plan of the element at hand; see [`super::decode`].
     Array(super::decode::ArrayValue<'a>),
     /// A map from text to text or null.

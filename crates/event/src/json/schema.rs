@@ -5,6 +5,8 @@
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 
+use super::MAP_ENTRY;
+
 /// A schema as `JsonConverter` writes it.
 #[derive(Debug, Deserialize)]
 struct ConnectSchema {
@@ -100,8 +102,7 @@ fn attributes(schema: &ConnectSchema, avro: &mut Map<String, Json>) {
 /// A map whose keys are no plain strings: a list of pairs.
 fn entries(schema: &ConnectSchema, keys: Json, values: Json) -> Json {
     let fields = json!([{"name": "key", "type": keys}, {"name": "value", "type": values}]);
-    let entry =
-        json!({"type": "record", "name": "MapEntry", "namespace": "io.confluent.connect.avro", "fields": fields});
+    let entry = json!({"type": "record", "name": MAP_ENTRY, "fields": fields});
     let mut avro = Map::new();
     avro.insert("type".into(), "array".into());
     avro.insert("items".into(), entry);

@@ -12,6 +12,8 @@ use crate::avro::text::decimal::{self, Numeric};
 use crate::avro::write;
 use crate::avro::writer_schema::{Branches, Field, Node, NodeId, Shape, WriterSchema};
 
+use super::MAP_ENTRY;
+
 const DECIMAL: &str = "org.apache.kafka.connect.data.Decimal";
 
 /// What is wrong with the data.
@@ -291,7 +293,20 @@ impl<'de> Visitor<'de> for ValueVisitor<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
         let Self { of, node, faults, out, .. } = self;
-        let Shape::Array(element) = of.schema.node(node).shape else { return Err(faults.because(Problem::Type)) };
+        let element = match &of.schema.node(node).shape {
+            Shape::Array(element) => *element,
+            Shape::Record { name, fields } if name == MAP_ENTRY => {
+                for field in fields {
+                    let part = items.next_element_seed(Seed { of, node: field.node, faults, out })?;
+                    part.ok_or_else(|| faults.because(Problem::Missing))?;
+                }
+                return match items.next_element::<IgnoredAny>()? {
+                    None => Ok(()),
+                    Some(_) => Err(faults.because(Problem::Type)),
+                };
+            }
+            _ => return Err(faults.because(Problem::Type)),
+        };
         // Their number is not known before the end, so each is a block of its own.
         loop {
             let start = out.len();
@@ -462,6 +477,24 @@ mod tests {
             fields(r#"{"id":0,"s":null,"price":null,"f":-0.5,"b":null,"a":[]}"#).unwrap(),
             "Integer(0) Null Null Float32(-0.5) Null Array([])"
         );
+    }
+
+    #[test]
+    fn a_map_whose_keys_are_no_texts_is_a_list_of_pairs() {
+        let schema = r#"{"type":"record","name":"R","fields":[{"name":"v","type":{"type":"array","items":
+            {"type":"record","name":"io.confluent.connect.avro.MapEntry","fields":[{"name":"key","type":"int"},{"name":"value","type":"boolean"}]}}}]}"#;
+        let transcoder = Transcoder::compile(schema).unwrap();
+        let mut out = Vec::new();
+        transcoder.transcode(br#"{"v":[[1,true],[2,false]]}"#, &mut out).unwrap();
+        assert_eq!(out, [2, 2, 1, 2, 4, 0, 0]);
+        for (payload, problem) in [
+            (r#"{"v":[[1]]}"#, Problem::Missing),
+            (r#"{"v":[[1,true,2]]}"#, Problem::Type),
+            (r#"{"v":[1]}"#, Problem::Type),
+        ] {
+            let misfit = transcoder.transcode(payload.as_bytes(), &mut out).unwrap_err();
+            assert_eq!(misfit, Misfit { field: "v".into(), problem }, "{payload}");
+        }
     }
 
     #[test]

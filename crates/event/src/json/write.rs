@@ -5,6 +5,8 @@ use crate::avro::json::{base64, double_number, single_number, string};
 use crate::avro::reader::{Problem, Reader};
 use crate::avro::writer_schema::{NodeId, Shape, WriterSchema};
 
+use super::MAP_ENTRY;
+
 /// The writers of records' keys and values.
 #[derive(Debug)]
 pub struct JsonParts {
@@ -70,15 +72,18 @@ impl JsonWriter {
                 let branch = reader.branch(branches.len())?;
                 self.value(branches[branch], reader, out)?;
             }
-            Shape::Record { fields, .. } => {
-                out.push('{');
+            Shape::Record { name, fields } => {
+                let is_pair = name == MAP_ENTRY;
+                out.push(if is_pair { '[' } else { '{' });
                 for (index, field) in fields.iter().enumerate() {
                     separate(index, out);
-                    string(&field.name, out);
-                    out.push(':');
+                    if !is_pair {
+                        string(&field.name, out);
+                        out.push(':');
+                    }
                     self.value(field.node, reader, out)?;
                 }
-                out.push('}');
+                out.push(if is_pair { ']' } else { '}' });
             }
             Shape::Array(items) => {
                 out.push('[');
@@ -127,15 +132,17 @@ mod tests {
         {"name":"s","type":"string"},{"name":"b","type":["null","bytes"]},{"name":"t","type":"boolean"},
         {"name":"a","type":{"type":"array","items":["null","int"]}},
         {"name":"m","type":{"type":"map","values":["null","string"]}},
-        {"name":"n","type":{"type":"record","name":"inner","fields":[{"name":"x","type":"int"}]}}]}"#;
+        {"name":"n","type":{"type":"record","name":"inner","fields":[{"name":"x","type":"int"}]}},
+        {"name":"v","type":{"type":"array","items":{"type":"record","name":"MapEntry","namespace":"io.confluent.connect.avro",
+         "fields":[{"name":"key","type":"int"},{"name":"value","type":"double"}]}}}]}"#;
 
     #[test]
     fn what_is_written_is_read_back() {
         let (writer, reader) = (JsonWriter::compile(SCHEMA).unwrap(), Transcoder::compile(SCHEMA).unwrap());
         for text in [
-            r#"{"l":-9223372036854775808,"d":0.1,"f":1.1,"s":"a\"\\\nü","b":"AP8=","t":true,"a":[1,null,-3],"m":{"k":"v","n":null},"n":{"x":7}}"#,
-            r#"{"l":null,"d":null,"f":"NaN","s":"","b":null,"t":false,"a":[],"m":{},"n":{"x":0}}"#,
-            r#"{"l":1,"d":"-Infinity","f":"Infinity","s":"x","b":"","t":false,"a":[null],"m":{},"n":{"x":-1}}"#,
+            r#"{"l":-9223372036854775808,"d":0.1,"f":1.1,"s":"a\"\\\nü","b":"AP8=","t":true,"a":[1,null,-3],"m":{"k":"v","n":null},"n":{"x":7},"v":[[1,0.5],[3,-2.0]]}"#,
+            r#"{"l":null,"d":null,"f":"NaN","s":"","b":null,"t":false,"a":[],"m":{},"n":{"x":0},"v":[]}"#,
+            r#"{"l":1,"d":"-Infinity","f":"Infinity","s":"x","b":"","t":false,"a":[null],"m":{},"n":{"x":-1},"v":[[7,"NaN"]]}"#,
         ] {
             let (mut datum, mut json) = (Vec::new(), Vec::new());
             reader.transcode(text.as_bytes(), &mut datum).unwrap();

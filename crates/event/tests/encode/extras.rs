@@ -17,13 +17,13 @@ use syncline_event::tuple::TupleCell::{self, Null, Text, Unchanged};
 
 use crate::definitions::{not_null, nullable, table, with_default};
 
-fn encoder(columns: Vec<Column>, key: &[&str]) -> TableEncoder {
+pub(crate) fn encoder(columns: Vec<Column>, key: &[&str]) -> TableEncoder {
     let connector = ConnectorInfo { version: "3.6.3.Final".into(), name: "gold".into(), db: "golden".into() };
     TableEncoder::new(Arc::new(table("t", columns, key, ReplicaIdentity::Default)), &connector, 1, 2).unwrap()
 }
 
 /// Encodes a change with these rows, `before` with its key only.
-fn envelope(
+pub(crate) fn envelope(
     encoder: &TableEncoder,
     before: Option<&[TupleCell<'_>]>,
     after: Option<&[TupleCell<'_>]>,
@@ -49,7 +49,7 @@ fn envelope(
 }
 
 /// The debug texts of an image's values as a consumer without our header sees them.
-fn seen(definition: &TableDefinition, record: &[u8], image: Image) -> Vec<String> {
+pub(crate) fn seen(definition: &TableDefinition, record: &[u8], image: Image) -> Vec<String> {
     let decoder = EnvelopeDecoder::compile(&envelope_schema(definition), definition).unwrap();
     let mut envelope = Envelope::new();
     decoder.decode(frame::split(record).unwrap().1, &mut envelope).unwrap();
@@ -58,7 +58,7 @@ fn seen(definition: &TableDefinition, record: &[u8], image: Image) -> Vec<String
     image.values.iter().map(|value| format!("{value:?}")).collect()
 }
 
-fn debug(value: Value<'_>) -> String {
+pub(crate) fn debug(value: Value<'_>) -> String {
     format!("{value:?}")
 }
 
@@ -92,62 +92,6 @@ fn a_key_only_row_gets_debeziums_stand_ins() {
     assert_eq!(seen(encoder.definition(), &record, Image::Before)[1..], expected);
     assert_eq!(header.texts, [SourceText { image: Image::Before, column: 0, text: "12:00:00+02".into() }]);
     assert!(header.unchanged.is_empty());
-}
-
-/// Values of Debezium's own tests (`AbstractRecordsProducerTest`), which has PostGIS and pgvector at hand.
-#[test]
-fn types_of_postgis_and_pgvector_have_debeziums_form() {
-    let public = |mut column: Column| {
-        column.column_type.schema = "public".into();
-        column
-    };
-    let columns = vec![
-        not_null("id", "integer"),
-        public(nullable("a", "geometry")),
-        public(not_null("b", "geometry")),
-        public(nullable("c", "geography")),
-        public(nullable("d", "vector")),
-        public(nullable("e", "halfvec")),
-    ];
-    let encoder = encoder(columns, &["id"]);
-    let schema = envelope_schema(encoder.definition());
-    apache_avro::Schema::parse_str(&schema).unwrap();
-    let geometry = r#"{"type":"record","name":"Geometry","namespace":"io.debezium.data.geometry","fields":[{"name":"wkb","type":"bytes"},{"name":"srid","type":["null","int"],"default":null}],"connect.doc":"Geometry","connect.version":1,"connect.name":"io.debezium.data.geometry.Geometry"}"#;
-    let vector = r#"{"name":"d","type":["null",{"type":"array","items":"double","connect.version":1,"connect.name":"io.debezium.data.DoubleVector"}],"default":null}"#;
-    let again = r#"{"name":"b","type":"io.debezium.data.geometry.Geometry"}"#;
-    for part in [geometry, again, vector] {
-        assert!(schema.contains(part), "{part} is not in {schema}");
-    }
-
-    let point = "0101000020730C00001C7C613255DE6540787AA52C435C42C0";
-    let empty = "010700000000000000";
-    let row = [b"1", point.as_bytes(), empty.as_bytes(), point.as_bytes(), b"[1,2.5,-3]", b"[0.5]"].map(Text);
-    let (record, header) = envelope(&encoder, None, Some(&row)).unwrap();
-    let hex = |text: &str| {
-        let digits = text.as_bytes().chunks(2);
-        digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap()).collect::<Vec<_>>()
-    };
-    let expected = [
-        debug(Value::Integer(1)),
-        debug(Value::Bytes(&hex(point))),
-        debug(Value::Bytes(&hex(empty))),
-        debug(Value::Bytes(&hex(point))),
-        "Array([Float64(1.0), Float64(2.5), Float64(-3.0)])".to_owned(),
-        "Array([Float32(0.5)])".to_owned(),
-    ];
-    assert_eq!(seen(encoder.definition(), &record, Image::After), expected);
-    // The SRID follows its EWKB as 3187, zigzag; an EWKB without one is followed by null.
-    assert!(record.windows(28).any(|window| window[..25] == hex(point) && window[25..] == [2, 0xe6, 0x31]));
-    // The source's texts travel along, from which our consumer writes.
-    let texts: Vec<&str> = header.texts.iter().map(|text| text.text.as_str()).collect();
-    assert_eq!(texts, [point, empty, point, "[1,2.5,-3]", "[0.5]"]);
-
-    let (record, _) = envelope(&encoder, Some(&[Text(b"1"), Null, Null, Null, Null, Null]), None).unwrap();
-    assert_eq!(seen(encoder.definition(), &record, Image::Before)[2], debug(Value::Bytes(&hex(empty))));
-    for malformed in ["", "01", "010g", "0101000020"] {
-        let row = [Text(b"1"), Text(malformed.as_bytes()), Text(empty.as_bytes()), Null, Null, Null];
-        assert!(matches!(envelope(&encoder, None, Some(&row)), Err(EncodeError::Malformed { .. })), "{malformed}");
-    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests may panic, as tests may")]
 
 mod definitions;
+mod extensions;
 mod extras;
 mod golden_records;
 mod golden_schemas;

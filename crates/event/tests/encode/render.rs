@@ -39,6 +39,12 @@ pub(crate) fn render(value: &Value<'_>, column_type: &ColumnType) -> Option<Stri
             literal(array.iter().map(|value| render(&value, element)))
         }
         Value::Map(map) => map.to_json(),
+        Value::SparseVector(vector) => vector.to_string(),
+        Value::Spatial(value) => {
+            let mut text = Vec::new();
+            value.push_ewkb(&mut text)?;
+            String::from_utf8(text).ok()?
+        }
     })
 }
 

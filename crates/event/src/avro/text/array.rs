@@ -37,17 +37,18 @@ impl<'a> Element<'a> {
 #[derive(Debug, Clone)]
 pub(in crate::avro) struct Elements<'a> {
     rest: &'a [u8],
+    delimiter: u8,
     depth: usize,
     /// Whether the literal has one dimension that begins at 1 (or none at all).
     plain: bool,
 }
 
-/// Opens a literal.
-pub(in crate::avro) fn elements(text: &[u8]) -> Result<Elements<'_>, Malformed> {
+/// Opens a literal, whose elements have this byte between them: a comma for nearly all types (`pg_type.typdelim`).
+pub(in crate::avro) fn elements(text: &[u8], delimiter: u8) -> Result<Elements<'_>, Malformed> {
     let bounds = text.first() == Some(&b'[');
     let body = if bounds { &text[text.iter().position(|byte| *byte == b'=').ok_or(Malformed)? + 1..] } else { text };
     let rest = body.strip_prefix(b"{").ok_or(Malformed)?;
-    Ok(Elements { rest, depth: 1, plain: !bounds && rest.first() != Some(&b'{') })
+    Ok(Elements { rest, delimiter, depth: 1, plain: !bounds && rest.first() != Some(&b'{') })
 }
 
 impl<'a> Elements<'a> {
@@ -77,7 +78,7 @@ impl<'a> Elements<'a> {
                         return if rest.is_empty() { Ok(None) } else { Err(Malformed) };
                     }
                 }
-                b',' => {}
+                byte if *byte == self.delimiter => {}
                 b'"' => {
                     self.rest = rest;
                     return self.quoted().map(Some);
@@ -107,7 +108,7 @@ impl<'a> Elements<'a> {
     }
 
     fn unquoted(&mut self) -> Result<Element<'a>, Malformed> {
-        let end = self.rest.iter().position(|byte| matches!(byte, b',' | b'}')).ok_or(Malformed)?;
+        let end = self.rest.iter().position(|byte| [self.delimiter, b'}'].contains(byte)).ok_or(Malformed)?;
         let (text, rest) = self.rest.split_at(end);
         self.rest = rest;
         Ok(if text == b"NULL" { Element::Null } else { Element::Plain(text) })
@@ -122,7 +123,11 @@ mod tests {
     type Texts = Vec<Option<String>>;
 
     fn read(text: &str) -> Result<(Texts, bool), Malformed> {
-        let mut all = elements(text.as_bytes())?;
+        read_with(text, b',')
+    }
+
+    fn read_with(text: &str, delimiter: u8) -> Result<(Texts, bool), Malformed> {
+        let mut all = elements(text.as_bytes(), delimiter)?;
         let plain = all.is_plain();
         let count = all.clone().count()?;
         let mut texts = Vec::new();
@@ -145,6 +150,7 @@ mod tests {
         expected[2] = None;
         assert_eq!(texts, expected);
         assert_eq!(read("{}"), Ok((vec![], true)));
+        assert_eq!(read_with("{a:NULL:\"b:c\"}", b':'), Ok((vec![Some("a".into()), None, Some("b:c".into())], true)));
     }
 
     #[test]
@@ -188,7 +194,7 @@ mod tests {
 
         #[test]
         fn no_bytes_panic(text in proptest::collection::vec(proptest::sample::select(b"{}[]=:,\"\\aN1".to_vec()), 0..20)) {
-            if let Ok(mut all) = elements(&text) {
+            if let Ok(mut all) = elements(&text, b',') {
                 while let Ok(Some(element)) = all.advance() {
                     prop_assert!(element.text().is_none_or(|plain| plain.len() <= text.len()));
                 }
