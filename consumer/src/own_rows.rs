@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use syncline_runtime::kafka::{CompactedReader, KafkaError};
-use syncline_runtime::retry::{Backoff, Classified, ErrorClass};
+use syncline_runtime::retry::{Backoff, ErrorClass};
 use syncline_runtime::settings::KafkaSettings;
 use syncline_runtime::shutdown::Shutdown;
 use tracing::{info, warn};
@@ -51,8 +51,9 @@ pub(crate) async fn are_read(
             Err(error) => return Err(error.into()),
         };
         for value in records.into_iter().filter_map(|record| record.value) {
-            let place: Place = serde_json::from_slice(&value)
-                .map_err(|error| ConsumerError::Topics(format!("{topic} holds a checkpoint that cannot be read: {error}")))?;
+            let place: Place = serde_json::from_slice(&value).map_err(|error| {
+                ConsumerError::Topics(format!("{topic} holds a checkpoint that cannot be read: {error}"))
+            })?;
             if latest.as_ref().is_none_or(|latest| latest.term <= place.term) {
                 latest = Some(place);
             }

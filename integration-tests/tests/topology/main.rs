@@ -78,10 +78,10 @@ async fn random_changes(name: &str, nodes: &[&str], seed: u64) -> Result<()> {
         let kills = async {
             for (index, process) in processes.iter_mut().enumerate() {
                 tokio::time::sleep(std::time::Duration::from_millis(150)).await;
-                if (index as u64 + round) % 2 == 0 {
+                if (index as u64 + round).is_multiple_of(2) {
                     process.kill()?;
                     let node = nodes[index / 2];
-                    let side = if index % 2 == 0 { "produce" } else { "consume" };
+                    let side = if index.is_multiple_of(2) { "produce" } else { "consume" };
                     *process = topology.start(&[side, "--node", node])?;
                 }
             }

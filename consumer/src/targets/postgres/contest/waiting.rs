@@ -74,14 +74,16 @@ pub(super) async fn send_fence(
     Ok(id.unsigned_abs())
 }
 
-/// Notes the arrival of fences' markers.
+/// Notes the arrival of fences' markers. A marker may be here before the transaction that asked for it is committed:
+/// the insert waits for that one. What was asked for in vain is made here, and taken away like any other.
 pub(super) async fn arrive(conn: &mut PgConnection, arrivals: &[FenceArrival]) -> Result<(), TargetError> {
     let mut sorted: Vec<&FenceArrival> = arrivals.iter().collect();
     sorted.sort_unstable_by_key(|arrival| (arrival.id, arrival.partition));
     for arrival in sorted {
         sqlx::query(
-            "UPDATE _syncline.fences SET partitions = $2, \
-             arrived = CASE WHEN $3 = ANY (arrived) THEN arrived ELSE arrived || $3 END WHERE id = $1",
+            "INSERT INTO _syncline.fences AS f (id, table_name, partitions, arrived) OVERRIDING SYSTEM VALUE \
+             VALUES ($1, '', $2, ARRAY[$3::int4]) ON CONFLICT (id) DO UPDATE SET partitions = $2, \
+             arrived = CASE WHEN $3 = ANY (f.arrived) THEN f.arrived ELSE f.arrived || $3 END",
         )
         .bind(i64::try_from(arrival.id).unwrap_or(i64::MAX))
         .bind(i32::try_from(arrival.partitions).unwrap_or(i32::MAX))
