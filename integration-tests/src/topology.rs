@@ -69,7 +69,10 @@ impl Topology {
             let (role, database) = owned_database(server, &format!("{name}_{node}")).await?;
             let mut admin = database.connect().await?;
             let grant = format!("GRANT SET ON PARAMETER session_replication_role TO {}", role.username);
-            sql::execute(&mut admin, grant).await?;
+            // Two that are granted at once get into each other's way.
+            while let Err(error) = sql::execute(&mut admin, grant.as_str()).await {
+                ensure!(format!("{error:#}").contains("unique constraint"), error);
+            }
             let mut conn = database::connect(&role).await?;
             sql::execute(&mut conn, text).await?;
             for table in tables {
