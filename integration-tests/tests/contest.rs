@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
@@ -314,6 +316,66 @@ async fn a_row_that_is_being_written_holds_up_nothing_else() -> Result<()> {
     open.rollback().await?;
     assert_eq!(node.settle().await?.set_aside, 0);
     assert_eq!(node.rows().await?, "1=theirs 2=theirs");
+    node.remove().await
+}
+
+#[tokio::test]
+async fn a_row_that_is_written_all_the_time_is_queued_up_for() -> Result<()> {
+    let mut node = Node::new("contest_busy").await?;
+    let first = node.local("INSERT INTO t VALUES (1, 'old', 'secret')").await?;
+    node.take(&[own(first, 10, Insert, (1, "old"))], &[]).await?;
+    // Two in turn: the row is never free when somebody looks.
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut writers = Vec::new();
+    for _ in 0..2 {
+        let (mut conn, stop) = (node.site.database.connect().await?, Arc::clone(&stop));
+        writers.push(tokio::spawn(async move {
+            while !stop.load(Ordering::Relaxed) {
+                let text = "BEGIN; UPDATE t SET name = 'busy'; SELECT pg_sleep(0.05); COMMIT";
+                sqlx::raw_sql(text).execute(&mut conn).await?;
+            }
+            anyhow::Ok(())
+        }));
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(node.take(&[change("b", 20, Update, (1, "theirs"))], &[]).await?.set_aside, 1);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while node.site.value("SELECT count(*)::text FROM _syncline.fences").await?.as_deref() == Some("0") {
+        ensure!(Instant::now() < deadline, "it still waits for the row");
+        node.settle().await?;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // The fence is sent while the row is locked. What has been written since is later.
+    let fence = node.fence().await?;
+    node.take(&[], &[fence]).await?;
+    while node.settle().await?.set_aside > 0 {
+        ensure!(Instant::now() < deadline, "it waits although its fence is back");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    for writer in writers {
+        writer.await??;
+    }
+    assert_eq!(node.rows().await?, "1=busy");
+    node.remove().await
+}
+
+#[tokio::test]
+async fn rows_that_were_rewritten_are_waited_for_once() -> Result<()> {
+    let mut node = Node::new("contest_rewritten").await?;
+    let first = node.local("INSERT INTO t VALUES (1, 'mine', 'secret'), (2, 'mine', 'secret')").await?;
+    node.take(&[own(first, 10, Insert, (1, "mine")), own(first, 10, Insert, (2, "mine"))], &[]).await?;
+    // As a restored dump and an ALTER TABLE leave them: the same rows, put there by another transaction.
+    node.local("CREATE TABLE kept AS TABLE t; DELETE FROM t; INSERT INTO t TABLE kept").await?;
+    let contested =
+        node.take(&[change("b", 20, Update, (1, "theirs")), change("b", 5, Update, (2, "theirs"))], &[]).await?;
+    assert_eq!(contested.set_aside, 2);
+    let fence = node.fence().await?;
+    node.take(&[], &[fence]).await?;
+    assert_eq!(node.settle().await?.set_aside, 0);
+    assert_eq!(node.rows().await?, "1=theirs 2=mine");
+    let contested = node.take(&[change("b", 30, Update, (2, "theirs"))], &[]).await?;
+    assert_eq!((contested.set_aside, node.rows().await?.as_str()), (0, "1=theirs 2=theirs"));
     node.remove().await
 }
 

@@ -341,6 +341,17 @@ pub struct Contested {
     pub set_aside: u64,
 }
 
+impl Contested {
+    /// With what came of a later transaction.
+    #[must_use]
+    pub fn and(mut self, later: Self) -> Self {
+        for (of, count) in later.conflicts {
+            *self.conflicts.entry(of).or_default() += count;
+        }
+        Self { set_aside: later.set_aside, ..self }
+    }
+}
+
 /// A target's error, with what to do about it.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]

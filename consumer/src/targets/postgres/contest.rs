@@ -23,7 +23,7 @@ use syncline_runtime::retry::ErrorClass;
 use syncline_transforms::resolve::row::{Operation, Version};
 use syncline_transforms::resolve::rules::TableRule;
 
-pub(super) use self::settle::settle;
+pub(super) use self::settle::{insist, settle};
 pub(in crate::targets::postgres) use self::table::ContestTable;
 pub(super) use self::waiting::of_group as waiting;
 

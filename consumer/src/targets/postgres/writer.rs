@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use sqlx::{AssertSqlSafe, PgConnection};
@@ -25,6 +26,9 @@ use crate::targets::{
     Batch, Clear, Contested, PartitionKey, Progress, TableBatch, TablePlan, TargetError, Writer, Written,
 };
 
+/// How often a row that is always locked is queued up for.
+const INSISTENCE: Duration = Duration::from_secs(2);
+
 /// Held by a transaction that changes tables: \"sync\" and \"ddl\" as numbers.
 const CHANGING_TABLES: &str = "SELECT pg_catalog.pg_advisory_xact_lock(1937337955, 6581356)";
 
@@ -33,6 +37,8 @@ pub(super) struct PostgresWriter {
     connector: Arc<Connector>,
     sink: Arc<SinkSettings>,
     node: Option<Arc<NodeSettings>>,
+    /// When a row was last queued up for.
+    insisted: Instant,
     /// `None` after an error that left the connection in an unknown state.
     conn: Option<PgConnection>,
 }
@@ -51,7 +57,7 @@ impl PostgresWriter {
         node: Option<Arc<NodeSettings>>,
         conn: PgConnection,
     ) -> Self {
-        Self { connector, sink, node, conn: Some(conn) }
+        Self { connector, sink, node, insisted: Instant::now(), conn: Some(conn) }
     }
 
     /// The connection, taken out: whoever finds it usable afterwards puts it back.
@@ -125,7 +131,19 @@ impl Writer for PostgresWriter {
     async fn settle(&mut self, partitions: &[PartitionKey]) -> Result<Contested, TargetError> {
         let Some(node) = self.node.clone() else { return Ok(Contested::default()) };
         let mut conn = self.take().await?;
-        let result = settle(&mut conn, &node, partitions).await;
+        let mut result = settle(&mut conn, &node, partitions, false).await;
+        if matches!(&result, Ok(contested) if contested.set_aside > 0) && self.insisted.elapsed() > INSISTENCE {
+            self.insisted = Instant::now();
+            match settle(&mut conn, &node, partitions, true).await {
+                Ok(contested) => result = result.map(|before| before.and(contested)),
+                Err(error) if error.class == ErrorClass::Transient => {
+                    // The row is still not to be had; the next attempt comes by itself.
+                    tracing::debug!(%error, "a row that a record waits for is still locked");
+                    control(&mut conn, "ROLLBACK").await?;
+                }
+                Err(error) => result = Err(error),
+            }
+        }
         self.put_back(conn, &result);
         result
     }
@@ -177,14 +195,20 @@ fn ours(plan: &Arc<dyn TablePlan>) -> Result<&PostgresPlan, TargetError> {
     })
 }
 
-/// What waits and need not any longer, in a transaction of its own.
+/// What waits and need not any longer, in a transaction of its own; one that `insists` queues up for a row first.
 async fn settle(
     conn: &mut PgConnection,
     node: &NodeSettings,
     partitions: &[PartitionKey],
+    insists: bool,
 ) -> Result<Contested, TargetError> {
     control(conn, "BEGIN").await?;
-    match contest::settle(conn, node, partitions).await {
+    let settled = if insists {
+        contest::insist(conn, node, partitions).await
+    } else {
+        contest::settle(conn, node, partitions).await
+    };
+    match settled {
         Ok(contested) => control(conn, "COMMIT").await.map(|()| contested),
         Err(error) => {
             if error.class != ErrorClass::Transient {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{PgConnection, Row};
+use sqlx::{AssertSqlSafe, PgConnection, Row};
 use syncline_runtime::retry::ErrorClass;
 use syncline_transforms::resolve::plan::{Plan, PlanColumn};
 use syncline_transforms::sql_type::SqlType;
@@ -10,7 +10,7 @@ use syncline_transforms::sql_type::SqlType;
 use super::super::encode::Codec;
 use super::super::error::Doing;
 use super::super::statements::StatementColumn;
-use super::table::{ContestTable, RowAt, rows_of};
+use super::table::{CellArray, ContestTable, RowAt, rows_of};
 use super::waiting::{self, Waiting};
 use super::{Entrant, decide, send_fence, tell, write};
 use crate::config::NodeSettings;
@@ -29,7 +29,6 @@ pub(in super::super) async fn settle(
     for waiting in &due {
         by_table.entry(waiting.table.as_str()).or_default().push(waiting);
     }
-    let mut done: Vec<&Waiting> = Vec::new();
     for (name, of_table) in by_table {
         let mut pieces: Vec<(ContestTable, Rows, Vec<&Waiting>)> = Vec::new();
         for same in of_table.chunk_by(|a, b| a.columns == b.columns) {
@@ -76,7 +75,6 @@ pub(in super::super) async fn settle(
         };
         let settled: Vec<&Waiting> = of_table.iter().copied().filter(|waiting| !waits(waiting)).collect();
         waiting::take_out(conn, &settled).await?;
-        done.extend(&settled);
         let moved = moved(conn, name, &settled).await?;
         let decided = [decided];
         if !settled.is_empty() {
@@ -88,6 +86,32 @@ pub(in super::super) async fn settle(
     }
     contested.set_aside = waiting::left(conn, partitions).await?;
     Ok(contested)
+}
+
+/// Queues up for the row that a record has waited for long, as any other transaction would, and settles what is due then;
+/// everything in the caller's transaction. Looking whether a row is free never meets one that is written all the time.
+///
+/// # Errors
+///
+/// Also where the row is not to be had in a short time.
+pub(in super::super) async fn insist(
+    conn: &mut PgConnection,
+    node: &NodeSettings,
+    partitions: &[PartitionKey],
+) -> Result<Contested, TargetError> {
+    let doing = Doing::Bookkeeping("waiting for a row that is written all the time");
+    sqlx::raw_sql("SET LOCAL lock_timeout = '300ms'").execute(&mut *conn).await.map_err(|error| doing.error(error))?;
+    if let Some(waiting) = waiting::unlucky(conn, partitions).await? {
+        let table = table_of(conn, &waiting.table, &waiting.columns).await?;
+        let rows = rows_of(&table, std::iter::once(&waiting.image));
+        let row = [RowAt { table: &table, rows: &rows, row: 0 }];
+        let mut query = sqlx::query(AssertSqlSafe(table.queue_up()));
+        for array in CellArray::key(&table, &row) {
+            query = query.bind(array);
+        }
+        query.execute(&mut *conn).await.map_err(|error| doing.error(error))?;
+    }
+    settle(conn, node, partitions).await
 }
 
 /// How far the node has come with the partitions of what was settled.

@@ -50,6 +50,16 @@ impl ContestTable {
         )
     }
 
+    /// Locks rows by key, waiting for whoever has them.
+    pub(super) fn queue_up(&self) -> String {
+        format!(
+            "SELECT FROM {} JOIN {} AS t ON {} FOR UPDATE OF t",
+            numbered(&self.key_columns(), 1),
+            self.table,
+            statements::conditions(&self.key_columns(), 0)
+        )
+    }
+
     /// `SELECT n, texts` of the rows that are there, by key.
     pub(super) fn texts_in_table(&self) -> String {
         let values: Vec<String> =

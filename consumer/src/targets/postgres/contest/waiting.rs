@@ -199,6 +199,29 @@ pub(super) async fn due(conn: &mut PgConnection, partitions: &[PartitionKey]) ->
     Ok(due)
 }
 
+/// The record that has waited longest, and long, for a row that somebody else has locked whenever it is looked at.
+pub(super) async fn unlucky(
+    conn: &mut PgConnection,
+    partitions: &[PartitionKey],
+) -> Result<Option<Waiting>, TargetError> {
+    let Some(first) = partitions.first() else { return Ok(None) };
+    let row = sqlx::query(
+        "SELECT w.topic, w.topic_id, w.partition, w.record_offset, w.table_name, w.key, w.operation, w.clock_us, \
+         w.counter, w.origin, w.seen, w.columns, w.image, w.old, w.fence, w.fence_xmin FROM _syncline.waiting w \
+         JOIN unnest($3::text[], $4::int4[]) AS u (topic_id, partition) USING (topic_id, partition) \
+         LEFT JOIN _syncline.fences f ON f.id = w.fence WHERE w.consumer_group = $1 AND w.cluster_id = $2 \
+         AND (f.id IS NULL OR pg_catalog.cardinality(f.arrived) >= f.partitions) AND w.since < pg_catalog.now() - interval '3 seconds' ORDER BY w.since, w.record_offset LIMIT 1",
+    )
+    .bind(&first.group)
+    .bind(&first.cluster_id)
+    .bind(partitions.iter().map(|partition| partition.topic_id.as_str()).collect::<Vec<_>>())
+    .bind(partitions.iter().map(|partition| partition.partition).collect::<Vec<_>>())
+    .fetch_optional(conn)
+    .await
+    .map_err(|error| DOING.error(error))?;
+    row.map(|row| waiting(&row, first).map_err(|error| DOING.error(error))).transpose()
+}
+
 fn waiting(row: &sqlx::postgres::PgRow, of: &PartitionKey) -> Result<Waiting, sqlx::Error> {
     let number = |name: &str| row.try_get::<i64, _>(name).map(i64::unsigned_abs);
     let partition: i32 = row.try_get("partition")?;
