@@ -1,6 +1,7 @@
 //! Several writable databases: whatever their applications do, they end up the same, and what was lost can be found.
 
 use anyhow::{Result, ensure};
+use syncline_integration_tests::random::Random;
 use syncline_integration_tests::topology::Topology;
 use syncline_integration_tests::{sql, sync};
 
@@ -112,6 +113,74 @@ async fn two_nodes_converge_whatever_happens() -> Result<()> {
 #[tokio::test]
 async fn a_hub_and_three_spokes_converge_whatever_happens() -> Result<()> {
     random_changes("spokes_random", &["hq", "eu", "us", "asia"], 7).await
+}
+
+/// Every difference counts once on every node, whoever made it and whatever is killed meanwhile; other columns by rules of
+/// their own.
+#[tokio::test]
+async fn differences_add_up_on_all_nodes() -> Result<()> {
+    let nodes = ["hq", "eu", "us"];
+    let stock = "CREATE TABLE stock (sku int PRIMARY KEY, quantity int, highest int, tags text)";
+    let mut topology = Topology::create("sums", &nodes, &["stock"], stock).await?;
+    topology.rules = [
+        "strategy: custom_rules",
+        "custom_rules:",
+        "  - {field: quantity, strategy: sum}",
+        "  - {field: highest, strategy: max}",
+        "  - {field: tags, strategy: concat_unique}",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    let mut hq = topology.connect(0).await?;
+    sql::execute(&mut hq, "INSERT INTO stock SELECT k, 100, 0, '' FROM generate_series(0, 4) AS k").await?;
+    let mut process = topology.start(&["run"])?;
+    topology.comes_to_rest(&mut [&mut process]).await?;
+
+    let mut expected = [100_i64; 5];
+    for round in 0..2 {
+        let plays = (0..nodes.len()).map(|node| add(&topology, node, round));
+        let kill = async {
+            tokio::time::sleep(std::time::Duration::from_millis(400)).await;
+            process.kill()
+        };
+        let (played, killed) = tokio::join!(futures_util::future::join_all(plays), kill);
+        killed?;
+        for added in played {
+            expected.iter_mut().zip(added?).for_each(|(sum, added)| *sum += added);
+        }
+        process = topology.start(&["run"])?;
+    }
+    topology.comes_to_rest(&mut [&mut process]).await?;
+    topology.check("stock").await?;
+    let found = topology.all("SELECT string_agg(quantity::text, ' ' ORDER BY sku) FROM stock").await?;
+    assert_eq!(found[0], expected.map(|sum| sum.to_string()).join(" "));
+    let tags = topology.all("SELECT string_agg(DISTINCT tags, ' ') FROM stock WHERE sku = 0").await?;
+    assert_eq!(tags[0], "eu,hq,us");
+    let highest = topology.all("SELECT max(highest)::text FROM stock").await?;
+    assert_eq!(highest[0], "59");
+    process.stop().await?;
+    topology.finish().await
+}
+
+/// Changes quantities on a node; gives by how much.
+async fn add(topology: &Topology, node: usize, round: u64) -> Result<[i64; 5]> {
+    let mut random = Random::new(round * 7 + node as u64 + 1);
+    let mut conn = topology.connect(node).await?;
+    let name = &topology.nodes[node].name;
+    let mut added = [0; 5];
+    for number in 0..60_u64 {
+        let sku = usize::try_from(random.below(5))?;
+        let by = i64::try_from(random.below(20))? - 9;
+        let text = format!(
+            "UPDATE stock SET quantity = quantity + {by}, highest = greatest(highest, {number}), \
+             tags = CASE WHEN tags LIKE '%{name}%' THEN tags ELSE concat_ws(',', nullif(tags, ''), '{name}') END \
+             WHERE sku = {sku}"
+        );
+        sql::execute(&mut conn, text).await?;
+        added[sku] += by;
+        tokio::time::sleep(std::time::Duration::from_millis(random.below(15))).await;
+    }
+    Ok(added)
 }
 
 /// A table that is not whole in the log, and one node alone, are told at the start.
