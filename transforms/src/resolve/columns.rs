@@ -21,13 +21,19 @@
 //! `min`, `concat_unique` and `source_priority` the old value counts on: to forget it at the removal, nodes would have
 //! to agree which changes belong to which life, and they do not arrive in one order.
 
-use super::plan::{Plan, Rank};
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use super::plan::{Plan, PlannedColumn, Rank};
 use super::row::{ConflictType, Operation, Version, conflict};
+use super::rules::ColumnRule;
 use super::state::{Columns, Image, Kind, State, Touch, Winner};
 use super::value::{compare, equal};
 use crate::fault::Fault;
 
 mod column;
+#[cfg(test)]
+mod tests;
 
 /// A change to be resolved: an own one, come back, or another node's. Rows of a snapshot are inserts with a stamp
 /// whose clock is 0.
@@ -48,7 +54,7 @@ pub struct Incoming {
 pub struct Resolved {
     /// What is known of the key from now on.
     pub state: State,
-    /// What the row is from now on; none where it is gone.
+    /// What the row is from now on ([`Plan::row`]).
     pub row: Option<Image>,
     /// What was discarded.
     pub conflicts: Vec<Conflict>,
@@ -92,6 +98,12 @@ pub enum ResolveError {
     NoImage,
 }
 
+impl PlannedColumn {
+    pub(super) fn fault(&self, fault: Fault) -> ResolveError {
+        ResolveError::Value { column: self.name.clone(), fault }
+    }
+}
+
 impl Plan {
     /// Joins a change to what is known of its key.
     ///
@@ -110,24 +122,21 @@ impl Plan {
         }
         match (self.rows, state.map(|state| &state.0)) {
             (Some(rank), None) => Ok(self.by_rows(rank, incoming, None)),
-            (Some(rank), Some(Kind::Row(winner))) => Ok(self.by_rows(rank, incoming, Some(winner))),
+            (Some(rank), Some(Kind::Row(known))) => Ok(self.by_rows(rank, incoming, Some(known))),
             (None, None) => self.by_columns(incoming, None),
             (None, Some(Kind::Columns(columns))) => self.by_columns(incoming, Some(columns)),
             _ => Err(ResolveError::RuleChanged),
         }
     }
 
-    /// The row that a state stands for; none where it is gone.
+    /// The row that a state stands for, NULL in columns that nothing is known of; none where it is gone.
     ///
     /// # Errors
     ///
     /// A sum has no place in its column.
     pub fn row(&self, state: &State) -> Result<Option<Image>, ResolveError> {
-        let columns = match &state.0 {
-            Kind::Row(winner) => return Ok(winner.row.clone()),
-            Kind::Columns(columns) => columns,
-        };
-        if columns.newest().is_none_or(|touch| touch.deleted) {
+        let Kind::Columns(columns) = &state.0 else { return Ok(self.whole_row(state)) };
+        if state.is_gone() {
             return Ok(None);
         }
         let values = self.columns.iter().map(|planned| match columns.columns.get(&planned.name) {
@@ -137,46 +146,56 @@ impl Plan {
         values.collect::<Result<_, _>>().map(Some)
     }
 
+    /// The row of a state that is decided whole.
+    fn whole_row(&self, state: &State) -> Option<Image> {
+        let Kind::Row(Winner { row: Some(row), .. }) = &state.0 else { return None };
+        Some(self.columns.iter().map(|planned| row.get(&planned.name).cloned().flatten()).collect())
+    }
+
     /// Whether a row that is gone may be forgotten once every node's changes to come have seen all of
     /// [`State::versions`]: nothing of it would count against them.
     #[must_use]
     pub fn is_forgettable(&self, state: &State) -> bool {
-        let Kind::Columns(columns) = &state.0 else { return self.rows == Some(Rank::Stamp) };
-        let gone = columns.newest().is_none_or(|touch| touch.deleted);
-        gone && self.columns.iter().all(|planned| match columns.columns.get(&planned.name) {
-            Some(column) => self.leaves_nothing(planned, column),
-            None => true,
-        })
+        let leaves_nothing = match &state.0 {
+            Kind::Row(_) => self.rows == Some(Rank::Stamp),
+            Kind::Columns(columns) => self.columns.iter().all(|planned| match columns.columns.get(&planned.name) {
+                Some(column) => self.leaves_nothing(planned, column),
+                None => true,
+            }),
+        };
+        state.is_gone() && leaves_nothing
     }
 
-    fn by_rows(&self, rank: Rank, incoming: &Incoming, state: Option<&Winner<Version>>) -> Resolved {
+    fn by_rows(&self, rank: Rank, incoming: &Incoming, known: Option<&Winner<Version>>) -> Resolved {
         let value = |image: &Option<Image>| match rank {
             Rank::Value(column) => image.as_ref().and_then(|image| image[column].clone()),
             Rank::Stamp | Rank::Priority => None,
         };
         let image = if incoming.after.is_some() { &incoming.after } else { &incoming.before };
-        let arrived = Winner { by: incoming.version.clone(), rank: value(image), row: incoming.after.clone() };
-        let Some(state) = state else {
+        let names = self.columns.iter().map(|planned| planned.name.clone());
+        let row = incoming.after.as_ref().map(|after| names.zip(after.iter().cloned()).collect());
+        let arrived = Winner { by: incoming.version.clone(), rank: value(image), row };
+        let Some(known) = known else {
             let conflicts = missing(incoming.operation);
-            return Resolved { row: arrived.row.clone(), state: State(Kind::Row(arrived)), conflicts };
+            return Resolved { row: incoming.after.clone(), state: State(Kind::Row(arrived)), conflicts };
         };
         let higher = match rank {
-            Rank::Stamp => std::cmp::Ordering::Equal,
-            Rank::Priority => self.priority(&arrived.by).cmp(&self.priority(&state.by)),
+            Rank::Stamp => Ordering::Equal,
+            Rank::Priority => self.priority(&arrived.by).cmp(&self.priority(&known.by)),
             Rank::Value(column) => {
-                compare(self.columns[column].sql_type, arrived.rank.as_deref(), state.rank.as_deref())
+                compare(self.columns[column].sql_type, arrived.rank.as_deref(), known.rank.as_deref())
             }
         };
-        let takes = higher.then_with(|| arrived.by.order().cmp(&state.by.order())).is_gt();
-        let kind = conflict(incoming.operation, state.row.is_none());
-        let conflicts = unless_seen(kind, incoming, &state.by, takes).into_iter().collect();
-        let winner = if takes { arrived } else { state.clone() };
-        Resolved { row: winner.row.clone(), state: State(Kind::Row(winner)), conflicts }
+        let takes = higher.then_with(|| arrived.by.order().cmp(&known.by.order())).is_gt();
+        let kind = conflict(incoming.operation, known.row.is_none());
+        let conflicts = unless_seen(kind, incoming, &known.by, takes).into_iter().collect();
+        let state = State(Kind::Row(if takes { arrived } else { known.clone() }));
+        Resolved { row: self.whole_row(&state), state, conflicts }
     }
 
     fn by_columns(&self, incoming: &Incoming, state: Option<&Columns<Version>>) -> Result<Resolved, ResolveError> {
         let version = &incoming.version;
-        let mut columns = state.cloned().unwrap_or(Columns { latest: Vec::new(), columns: Default::default() });
+        let mut columns = state.cloned().unwrap_or(Columns { latest: Vec::new(), columns: BTreeMap::new() });
         let place = columns.latest.binary_search_by(|touch| touch.by.stamp.origin.cmp(&version.stamp.origin));
         if let Ok(place) = place
             && columns.latest[place].by.order() >= version.order()
@@ -195,10 +214,13 @@ impl Plan {
             let before = incoming.before.as_ref().map(|image| image[place].as_deref());
             let after = incoming.after.as_ref().map(|image| image[place].as_deref());
             let known = columns.columns.remove(&planned.name);
-            let target = known.as_ref().map(|column| self.shown(planned, column)).transpose()?;
+            // Sums discard nothing.
+            let summed = planned.rule == Some(ColumnRule::Sum);
+            let target = known.as_ref().filter(|_| !summed).map(|column| self.shown(planned, column)).transpose()?;
             let Some(column) = self.join(planned, known, version, before, after)? else { continue };
             if let Some(after) = after
                 && before != Some(after)
+                && !summed
             {
                 let result = self.shown(planned, &column)?;
                 conflicts.extend(self.about_column(place, incoming, (before.flatten(), after), target, result));
@@ -219,10 +241,6 @@ impl Plan {
 }
 
 impl Columns<Version> {
-    fn newest(&self) -> Option<&Touch<Version>> {
-        self.latest.iter().max_by(|a, b| a.by.order().cmp(&b.by.order()))
-    }
-
     /// Conflicts about whether the row is there.
     fn about_existence(&self, incoming: &Incoming) -> Vec<Conflict> {
         let Some(newest) = self.newest() else { return Vec::new() };

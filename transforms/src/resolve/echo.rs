@@ -10,6 +10,9 @@
 //! table's key: it writes only where no other transaction has inserted, and is decided again where one has. And a row
 //! may have come and gone again unrecorded, so an own removal that turns out to be the later change is done again.
 //!
+//! A record may come back before its transaction is visible, which a commit is only after it is in the log. So own
+//! records and markers are taken when the applying transaction sees the transactions of all own records up to them.
+//!
 //! A row that was written in a subtransaction, read by a snapshot, or rewritten by `ALTER TABLE` has an `xmin` that no
 //! record names. It costs a fence, and is noted by then.
 
@@ -34,9 +37,7 @@ pub enum Row {
 pub enum Fence {
     /// None has been sent.
     None,
-    /// Its markers are on their way.
-    Sent,
-    /// All markers have been consumed.
+    /// All its markers have been consumed.
     Returned {
         /// The row when the fence was sent, while the transaction held it.
         row: Row,
@@ -58,11 +59,9 @@ pub enum Step {
     /// Do what the decision says. Where it takes, the row is written whole (inserted only if the key is free; if it is
     /// not, ask again with what is there), and the entry notes the `xmin` it has then, or none for a removal.
     Decide(Decision),
-    /// Set it aside with those of its key and partition behind it.
-    Wait {
-        /// Send a fence with the change's stamp and keep what the row is now; ask again when it has returned.
-        fence: bool,
-    },
+    /// Set it aside, with those of its key and partition that come behind it; send a fence with its stamp, keep what
+    /// the row is now, and ask again when the fence has returned.
+    Wait,
 }
 
 /// A change of another node.
@@ -77,7 +76,7 @@ pub fn remote(operation: Operation, incoming: &Version, entry: Option<&Entry>, r
     if !decision.takes || is_known(operation, entry, row, fence) {
         return Step::Decide(decision);
     }
-    Step::Wait { fence: fence != Fence::Sent }
+    Step::Wait
 }
 
 /// Whether no local write is on its way that the change would have to be compared with.
@@ -90,7 +89,7 @@ fn is_known(operation: Operation, entry: Option<&Entry>, row: Row, fence: Fence)
         (Row::Absent, Fence::Returned { row: Row::Absent }) => true,
         (Row::Absent, Fence::Returned { .. }) => gone,
         // A removal leaves nothing that an insert on its way would run into.
-        (Row::Absent, Fence::None | Fence::Sent) => gone && operation != Operation::Delete,
+        (Row::Absent, Fence::None) => gone && operation != Operation::Delete,
     }
 }
 
@@ -116,7 +115,7 @@ pub enum Repair {
     Later,
 }
 
-/// A change of this node, come back. Its row need not be locked: an `xmin` that was read is enough.
+/// A change of this node, come back. Unless it is a removal its row need not be locked: an `xmin` that was read does.
 #[must_use]
 pub fn own(operation: Operation, incoming: &Version, transaction: u32, entry: Option<&Entry>, row: Row) -> Own {
     let mut decision = decide(operation, incoming, entry.map(|entry| &entry.stored));
@@ -128,6 +127,7 @@ pub fn own(operation: Operation, incoming: &Version, transaction: u32, entry: Op
     let noted_xmin = match row {
         _ if !decision.takes => noted,
         Row::Present { xmin } if xmin == transaction && !deleted => Some(xmin),
+        Row::Absent => None,
         // The transaction has inserted the row again behind this removal.
         _ if deleted && noted == Some(transaction) => None,
         _ => noted,

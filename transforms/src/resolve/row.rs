@@ -31,6 +31,16 @@ impl Version {
         }
         self.seen.includes(&other.stamp.origin, other.partition, other.offset)
     }
+
+    /// Whether every change of the row that may still come is later and has seen this one, so that its tombstone may
+    /// be forgotten if nothing waits for the key. `markers` gives, for each node of the topology, what the last marker
+    /// consumed from the key's partition of its topic says that the node had seen, with all that its keys hold back
+    /// taken off.
+    #[must_use]
+    pub fn is_passed<'a>(&self, markers: impl IntoIterator<Item = (&'a str, Option<&'a Seen>)>) -> bool {
+        let includes = |seen: &Seen| seen.includes(&self.stamp.origin, self.partition, self.offset);
+        markers.into_iter().all(|(node, seen)| node == self.stamp.origin || seen.is_some_and(includes))
+    }
 }
 
 /// What a change does to its row.

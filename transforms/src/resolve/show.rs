@@ -7,33 +7,42 @@
 //! it. Differences are added to what a summed column holds. Rows that are decided whole are left alone until then.
 //!
 //! A row is settled where no local write can be on its way. Where it is not, a fence is sent; if it returns and the
-//! row is as it was, it is settled. Only settled rows are noted. Rows that local writers never leave in peace for as
-//! long as a fence takes are settled when they do.
+//! row is as it was, it is settled. Rows that local writers never leave in peace for as long as a fence takes are
+//! settled when they do.
+//!
+//! What the state shows and the row does not yet was not seen by the node's own changes of the key: such records are
+//! held back ([`syncline_event::stamp::Held`]) until it does, or the state has something else to show. A node's later
+//! records do not show before its earlier ones, so that one offset says what is held.
+
+use serde::{Deserialize, Serialize};
 
 use super::columns::{Incoming, ResolveError};
 use super::echo::{Fence, Row};
-use super::plan::Plan;
-use super::row::Operation;
+use super::plan::{Plan, PlannedColumn};
+use super::row::{Operation, Version};
 use super::rules::ColumnRule;
-use super::state::Image;
+use super::state::{Image, Kind, State};
 use super::value::{add_difference, equal};
 
 /// A key at the moment its row may be written: when a change has been joined to its state, or a fence has returned.
+/// The row is locked, or cannot be.
 #[derive(Debug, Clone, Copy)]
 pub struct Showing<'a> {
-    /// What the row was by the state before the change.
-    pub before: Option<&'a Image>,
-    /// What it is by the state now.
-    pub after: Option<&'a Image>,
+    /// What was known before the change.
+    pub before: Option<&'a State>,
+    /// What is known now.
+    pub after: &'a State,
     /// The change; none when a fence has returned.
     pub change: Option<&'a Incoming>,
     /// Its transaction, if it is an own one.
     pub transaction: Option<u32>,
+    /// The records that the key holds back.
+    pub held: &'a [HeldRecord],
     /// The `xmin` of the row when it was settled last.
     pub noted_xmin: Option<u32>,
-    /// The row, and its fence.
+    /// The row.
     pub row: Row,
-    /// The row's values, where it is present.
+    /// Its values, where it is present.
     pub values: Option<&'a Image>,
     /// The fence that has returned, if one has.
     pub fence: Fence,
@@ -57,13 +66,32 @@ pub enum Write {
 pub struct Shown {
     /// What to do.
     pub write: Write,
-    /// Whether the row's `xmin` is noted, as it is when this is done. If not, none is, and a fence has to be under way.
+    /// Whether the row's `xmin` is noted, as it is when it is written; else none is. Then a fence has to be under way:
+    /// where none is, send one and keep what the row is.
     pub settled: bool,
-    /// Whether the row shows all of its state then: none of the records that the key holds back is held any more.
-    pub shows_state: bool,
-    /// Whether it shows what the change did. Where it does not, the key holds the change's record back: it counts as
-    /// not seen by the node's own changes of the key.
-    pub shows_change: bool,
+    /// The records that the key holds back from now on.
+    pub held: Vec<HeldRecord>,
+}
+
+/// Another node's record that a row does not show yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldRecord {
+    /// The node.
+    pub origin: String,
+    /// The partition of its topic.
+    pub partition: u32,
+    /// The record's offset.
+    pub offset: u64,
+}
+
+impl HeldRecord {
+    fn of(version: &Version) -> Self {
+        Self { origin: version.stamp.origin.clone(), partition: version.partition, offset: version.offset }
+    }
+
+    fn is_before(&self, version: &Version) -> bool {
+        self.origin == version.stamp.origin && self.partition == version.partition && self.offset < version.offset
+    }
 }
 
 impl Plan {
@@ -73,8 +101,17 @@ impl Plan {
     ///
     /// A sum has no place in its column.
     pub fn show(&self, showing: &Showing<'_>) -> Result<Shown, ResolveError> {
+        let mut after = self.row(showing.after)?;
+        if let (Some(after), Some(values)) = (&mut after, showing.values) {
+            // Columns that were added since keep what they have.
+            for (place, planned) in self.columns.iter().enumerate() {
+                if !showing.after.knows(&planned.name) {
+                    after[place].clone_from(&values[place]);
+                }
+            }
+        }
         let settled = self.is_settled(showing);
-        let write = match (showing.row, showing.after) {
+        let write = match (showing.row, &after) {
             (Row::Absent, Some(after)) if settled => Write::Insert(after.clone()),
             (Row::Present { .. }, None) if settled => Write::Delete,
             (Row::Present { .. }, Some(after)) => {
@@ -89,14 +126,17 @@ impl Plan {
             Write::Delete => None,
             Write::None => showing.values,
         };
-        let there = matches!(showing.row, Row::Present { .. });
-        let (shows_state, shows_change) = match (now, showing.after) {
-            (_, _) if showing.row == Row::Locked => (false, false),
-            (Some(now), Some(after)) => (self.shows(None, now, after), self.shows(showing.change, now, after)),
-            (None, None) => (!there || write == Write::Delete, !there || write == Write::Delete),
-            _ => (false, false),
+        let hidden = match showing.row {
+            // Whoever holds it has not seen anything new.
+            Row::Locked => self.hidden(showing.after, None, after.as_ref())?,
+            _ if now.is_none() && after.is_none() => Vec::new(),
+            _ => self.hidden(showing.after, now, after.as_ref())?,
         };
-        Ok(Shown { write, settled, shows_state, shows_change })
+        let own = showing.transaction.is_some();
+        let arrived = showing.change.filter(|_| !own).map(|change| HeldRecord::of(&change.version));
+        let hidden: Vec<HeldRecord> = hidden.iter().map(HeldRecord::of).collect();
+        let held = showing.held.iter().cloned().chain(arrived).filter(|record| hidden.contains(record)).collect();
+        Ok(Shown { write, settled, held })
     }
 
     fn is_settled(&self, showing: &Showing<'_>) -> bool {
@@ -114,9 +154,12 @@ impl Plan {
                     || showing.fence == Fence::Returned { row: showing.row }
             }
             Row::Absent => match own {
-                // Written, and gone again.
-                Some((change, _)) => change.operation == Operation::Delete || showing.after.is_none(),
-                None => showing.before.is_none() || showing.fence == Fence::Returned { row: Row::Absent },
+                // Written and gone again: its removal is on its way.
+                Some((change, _)) => change.operation == Operation::Delete,
+                None => {
+                    let known = showing.before.is_some_and(|state| !state.is_gone());
+                    !known || showing.fence == Fence::Returned { row: Row::Absent }
+                }
             },
         }
     }
@@ -127,23 +170,30 @@ impl Plan {
         if self.rows.is_some() {
             return Ok(row);
         }
+        let before = showing.before.map(|state| self.row(state)).transpose()?.flatten();
         let own = showing.transaction.and(showing.change);
         for (place, planned) in self.columns.iter().enumerate() {
+            let before = before.as_ref().map(|image| image[place].as_deref());
+            if planned.rule == Some(ColumnRule::Sum) {
+                if let (None, Some(before)) = (own, before) {
+                    let sum = add_difference(row[place].as_deref(), after[place].as_deref(), before);
+                    row[place] = Some(sum.map_err(|fault| planned.fault(fault))?);
+                }
+                continue;
+            }
             let written = own.and_then(|change| {
                 let (before, after) = (change.before.as_ref().map(|image| &image[place]), change.after.as_ref()?);
                 (before != Some(&after[place])).then(|| after[place].as_deref())
             });
-            let before = showing.before.map(|image| image[place].as_deref());
-            if planned.rule == Some(ColumnRule::Sum) {
-                if let (None, Some(before)) = (own, before) {
-                    let sum = add_difference(row[place].as_deref(), after[place].as_deref(), before);
-                    let fault = |fault| ResolveError::Value { column: planned.name.clone(), fault };
-                    row[place] = Some(sum.map_err(fault)?);
-                }
-                continue;
-            }
+            let waits = || {
+                Ok(match self.shown_by(showing.after, planned)? {
+                    Some(version) => showing.held.iter().any(|record| record.is_before(&version)),
+                    None => false,
+                })
+            };
             if let Some(expected) = written.or(before)
                 && equal(planned.sql_type, row[place].as_deref(), expected)
+                && !waits()?
             {
                 row[place].clone_from(&after[place]);
             }
@@ -156,14 +206,33 @@ impl Plan {
         columns.all(|(planned, (a, b))| equal(planned.sql_type, a.as_deref(), b.as_deref()))
     }
 
-    /// Whether the columns that a change wrote, or all, are as the state says. A summed one shows every difference at
-    /// once.
-    fn shows(&self, change: Option<&Incoming>, now: &Image, after: &Image) -> bool {
-        self.columns.iter().enumerate().all(|(place, planned)| {
-            let value = |image: &Option<Image>| image.as_ref().map(|image| image[place].clone());
-            planned.rule == Some(ColumnRule::Sum)
-                || change.is_some_and(|change| value(&change.before) == value(&change.after))
-                || equal(planned.sql_type, now[place].as_deref(), after[place].as_deref())
-        })
+    /// The changes that a state shows as `after` and the row does not. A summed column shows every difference at once.
+    fn hidden(&self, state: &State, now: Option<&Image>, after: Option<&Image>) -> Result<Vec<Version>, ResolveError> {
+        let newest = match &state.0 {
+            Kind::Row(winner) => {
+                let shows = now.zip(after).is_some_and(|(now, after)| self.equal(now, after));
+                return Ok(if shows { Vec::new() } else { vec![winner.by.clone()] });
+            }
+            Kind::Columns(columns) => columns.newest(),
+        };
+        let mut hidden = Vec::new();
+        if now.is_none() || after.is_none() {
+            hidden.extend(newest.map(|touch| touch.by.clone()));
+        }
+        let Some(after) = after else { return Ok(hidden) };
+        for (place, planned) in self.columns.iter().enumerate() {
+            let is = |now: &Image| equal(planned.sql_type, now[place].as_deref(), after[place].as_deref());
+            if planned.rule != Some(ColumnRule::Sum) && !now.is_some_and(is) {
+                hidden.extend(self.shown_by(state, planned)?);
+            }
+        }
+        Ok(hidden)
+    }
+
+    /// The change whose value a column shows.
+    fn shown_by(&self, state: &State, planned: &PlannedColumn) -> Result<Option<Version>, ResolveError> {
+        let Kind::Columns(columns) = &state.0 else { return Ok(None) };
+        let column = columns.columns.get(&planned.name);
+        column.map(|column| self.shown(planned, column).map(|(_, version)| version)).transpose()
     }
 }

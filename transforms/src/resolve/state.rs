@@ -32,9 +32,9 @@ pub(super) struct Winner<V> {
     /// The value that rows are ordered by; of a row that is gone, the one it had.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) rank: Option<String>,
-    /// None where the row is gone.
+    /// By the columns' names; none where the row is gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) row: Option<Image>,
+    pub(super) row: Option<BTreeMap<String, Option<String>>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,12 +75,36 @@ pub(super) struct Valued<V> {
 }
 
 impl State {
+    /// Whether the row is gone.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        match &self.0 {
+            Kind::Row(winner) => winner.row.is_none(),
+            Kind::Columns(columns) => columns.newest().is_none_or(|touch| touch.deleted),
+        }
+    }
+
+    /// Whether anything is known of a column: it may have been added later.
+    pub(super) fn knows(&self, column: &str) -> bool {
+        match &self.0 {
+            Kind::Row(winner) => winner.row.as_ref().is_some_and(|row| row.contains_key(column)),
+            Kind::Columns(columns) => columns.columns.contains_key(column),
+        }
+    }
+
     /// The changes that it remembers.
     #[must_use]
     pub fn versions(&self) -> Vec<Version> {
         let mut all = Vec::new();
         self.0.clone().map(&mut |version| all.push(version));
         all
+    }
+}
+
+impl Columns<Version> {
+    /// The latest change of all nodes.
+    pub(super) fn newest(&self) -> Option<&Touch<Version>> {
+        self.latest.iter().max_by(|a, b| a.by.order().cmp(&b.by.order()))
     }
 }
 

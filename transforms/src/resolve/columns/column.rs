@@ -8,7 +8,6 @@ use super::super::rules::ColumnRule;
 use super::super::state::{Column, Valued};
 use super::super::value::{add_difference, check_range, compare, items, union};
 use super::{Conflict, Incoming, ResolveError};
-use crate::fault::Fault;
 
 /// A column's value and the change it is from.
 type Shown = (Option<String>, Version);
@@ -25,7 +24,6 @@ impl Plan {
         after: Option<Option<&str>>,
     ) -> Result<Option<Column<Version>>, ResolveError> {
         let valued = |value: Option<&str>| Valued { value: value.map(str::to_owned), by: version.clone() };
-        let fault = |fault: Fault| ResolveError::Value { column: planned.name.clone(), fault };
         let written = after != before;
         Ok(Some(match (&planned.rule, known) {
             (Some(ColumnRule::Sum), known) => {
@@ -39,7 +37,7 @@ impl Plan {
                     Some(_) => return Err(ResolveError::RuleChanged),
                 };
                 let (plus, minus) = if snapshot { (None, None) } else { (after.flatten(), before.flatten()) };
-                let total = add_difference(total.as_deref(), plus, minus).map_err(fault)?;
+                let total = add_difference(total.as_deref(), plus, minus).map_err(|fault| planned.fault(fault))?;
                 Column::Sum { base, total }
             }
             (Some(rule @ (ColumnRule::Max | ColumnRule::Min | ColumnRule::ConcatUnique)), known) => {
@@ -108,7 +106,11 @@ impl Plan {
     }
 
     /// What a column shows.
-    pub(super) fn shown(&self, planned: &PlannedColumn, column: &Column<Version>) -> Result<Shown, ResolveError> {
+    pub(in super::super) fn shown(
+        &self,
+        planned: &PlannedColumn,
+        column: &Column<Version>,
+    ) -> Result<Shown, ResolveError> {
         Ok(match column {
             Column::Register { value, .. } | Column::Join(value) => (value.value.clone(), value.by.clone()),
             Column::Concurrent { written, carried } => {
@@ -119,7 +121,7 @@ impl Plan {
                 (shown.value.clone(), shown.by.clone())
             }
             Column::Sum { base, total } => {
-                let fault = |fault: Fault| ResolveError::Value { column: planned.name.clone(), fault };
+                let fault = |fault| planned.fault(fault);
                 let sum = add_difference(base.value.as_deref(), Some(total), None).map_err(fault)?;
                 check_range(planned.sql_type, &sum).map_err(fault)?;
                 (Some(sum), base.by.clone())
@@ -162,8 +164,6 @@ impl Plan {
         result: Shown,
     ) -> Option<Conflict> {
         let takes = match self.columns[column].rule {
-            // Nothing is lost.
-            Some(ColumnRule::Sum) => return None,
             Some(ColumnRule::ConcatUnique) => {
                 // Items that the change took away may be there again.
                 let kept = items(after.unwrap_or_default());

@@ -2,14 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use syncline_event::stamp::{Applied, AppliedProgress, Fence as FenceMessage, Held, Seen, Stamp};
+use syncline_event::stamp::{Applied, AppliedProgress, Fence as FenceMessage, Held, Stamp};
 
-use super::super::columns::Incoming;
-use super::super::echo::{self, Entry, Fence, Repair, Row, Step};
-use super::super::row::{Decision, Operation, Stored, Version};
-use super::super::show::{Showing, Write};
-use super::node::{Change, Key, Logged, Lost, Node, Place, Record, StateEntry, StoredRow, Waiting};
-use super::{Faults, World};
+use super::super::echo::{Fence, Row};
+use super::super::row::Version;
+use super::super::state::Image;
+use super::World;
+use super::node::{Key, Place, Record, StoredRow, Waiting};
+use super::producer::Logged;
+
+mod joined;
+mod last_write;
 
 /// An applying transaction.
 struct Applying {
@@ -38,7 +41,16 @@ impl World {
         let from = self.nodes[node].tables.progress.get(&(origin, partition)).copied().unwrap_or_default();
         let count = 1 + self.random.below(4);
         let end = (from + count).min(self.nodes[origin].topic[partition].len() as u64);
-        let records = self.nodes[origin].topic[partition][from as usize..end as usize].to_vec();
+        let mut records = self.nodes[origin].topic[partition][from as usize..end as usize].to_vec();
+        if node == origin && !self.faults.runs_ahead {
+            let open = &self.nodes[node].open;
+            let visible = |record: &Record| match record {
+                Record::Change(change) => !open.iter().any(|open| open.xid == change.transaction),
+                Record::Marker { .. } => true,
+            };
+            records.truncate(records.iter().position(|record| !visible(record)).unwrap_or(records.len()));
+        }
+        let end = from + records.len() as u64;
         if records.is_empty() {
             return Ok(false);
         }
@@ -47,32 +59,23 @@ impl World {
         let xid = self.nodes[node].xid();
         let mut applying = Applying { xid, time: (0, 0), held: BTreeMap::new(), fence: None, locked: BTreeSet::new() };
         for (offset, record) in (from..).zip(records) {
-            let seen = match record {
+            match record {
                 Record::Marker { id, seen } => {
+                    self.nodes[node].tables.heard.insert((origin, partition), seen);
                     if origin == node {
                         self.marker(node, partition, id, &mut applying)?;
                     }
-                    seen
                 }
                 Record::Change(change) => {
-                    let seen = change.version.seen.clone();
                     applying.meet(&change.version.stamp);
                     match self.plan {
                         Some(_) => self.join(node, origin, &change, &mut applying)?,
                         None if origin == node => self.own(node, &change, &mut applying),
                         None => self.remote(node, origin, &change, &mut applying),
                     }
-                    seen
-                }
-            };
-            let tables = &mut self.nodes[node].tables;
-            let heard = tables.heard.entry((origin, partition)).or_default();
-            for (name, offsets) in seen.origins {
-                for (place, next) in (0..).zip(offsets) {
-                    heard.raise(&name, place, next);
                 }
             }
-            tables.progress.insert((origin, partition), offset + 1);
+            self.nodes[node].tables.progress.insert((origin, partition), offset + 1);
         }
         self.meanwhile(node, calm || crashes, &applying)?;
         if let Some((id, (clock_us, counter))) = applying.fence {
@@ -118,7 +121,9 @@ impl World {
             progress: if origin == node { Vec::new() } else { vec![progress] },
             held: if self.faults.claims_what_waits { Vec::new() } else { held.collect() },
         };
-        self.nodes[node].log.push(Logged::Applied(applied));
+        let node = &mut self.nodes[node];
+        node.log.push(Logged::Applied(applied));
+        node.committed.clone_from(&node.tables.shown);
     }
 
     fn fence(&mut self, node: usize, stamp: Option<&Stamp>, applying: &mut Applying) -> u64 {
@@ -141,7 +146,7 @@ impl World {
         row
     }
 
-    fn write(&mut self, node: usize, key: Key, values: Option<super::super::state::Image>, applying: &mut Applying) {
+    fn write(&mut self, node: usize, key: Key, values: Option<Image>, applying: &mut Applying) {
         applying.locked.insert(key);
         let rows = &mut self.nodes[node].tables.rows;
         match values {
@@ -176,253 +181,6 @@ impl World {
         Ok(())
     }
 
-    // Last write wins.
-
-    fn remote(&mut self, node: usize, origin: usize, change: &Change, applying: &mut Applying) {
-        let queue = (change.key, origin, change.version.partition as usize);
-        let waits = self.nodes[node].tables.waiting.contains_key(&queue);
-        let fence = if waits {
-            None
-        } else {
-            match self.decide(node, origin, change, Fence::None, applying) {
-                Ok(()) => return,
-                Err(row) => Some((self.fence(node, Some(&change.version.stamp), applying), row)),
-            }
-        };
-        let waiting = self.nodes[node].tables.waiting.entry(queue).or_default();
-        waiting.push(Waiting { offset: change.version.offset, fence });
-        applying.held.insert(queue, Some(waiting[0].offset));
-    }
-
-    /// Decides a change, or says how its row is if that cannot be done yet.
-    fn decide(
-        &mut self,
-        node: usize,
-        origin: usize,
-        change: &Change,
-        fence: Fence,
-        applying: &mut Applying,
-    ) -> Result<(), Row> {
-        let (operation, key) = (change.operation(), change.key);
-        let mut row = self.lock(node, key, applying);
-        let decision = loop {
-            let entry = self.nodes[node].tables.entries.get(&key);
-            let step = self.faults.step(operation, &change.version, entry, row, fence);
-            let Step::Decide(decision) = step else { return Err(row) };
-            // The insert would wait for another one.
-            let inserts = decision.takes && operation != Operation::Delete && row == Row::Absent;
-            if !inserts || !self.nodes[node].is_written(key) {
-                break decision;
-            }
-            row = Row::Locked;
-        };
-        self.note_conflict(node, change, decision);
-        let place = place(origin, &change.version);
-        if decision.takes {
-            self.write(node, key, change.after.clone(), applying);
-            self.nodes[node].tables.shown.entry(key).or_default().insert(place);
-            let deleted = operation == Operation::Delete;
-            let noted_xmin = (!deleted).then_some(applying.xid);
-            self.set_entry(node, key, &change.version, deleted, noted_xmin);
-        } else {
-            self.nodes[node].tables.discarded.insert(place);
-        }
-        Ok(())
-    }
-
-    fn set_entry(&mut self, node: usize, key: Key, version: &Version, deleted: bool, noted_xmin: Option<u32>) {
-        let entries = &mut self.nodes[node].tables.entries;
-        if deleted && self.faults.forgets_tombstones {
-            entries.remove(&key);
-        } else {
-            entries.insert(key, Entry { stored: Stored { version: version.clone(), deleted }, noted_xmin });
-        }
-    }
-
-    fn note_conflict(&mut self, node: usize, change: &Change, decision: Decision) {
-        let tables = &mut self.nodes[node].tables;
-        if let (Some(_), Some(entry)) = (decision.conflict, tables.entries.get(&change.key)) {
-            let loser = if decision.takes { &entry.stored.version } else { &change.version };
-            tables.lost.push(Lost { stamp: loser.stamp.clone(), offset: loser.offset, column: None });
-        }
-    }
-
-    /// Decides what can be decided of a queue, from its head.
-    fn look_again(&mut self, node: usize, place: (Key, usize, usize), applying: &mut Applying) {
-        let (_, origin, partition) = place;
-        let mut queue = self.nodes[node].tables.waiting.remove(&place).expect("just found");
-        while let Some(head) = queue.first_mut() {
-            let Record::Change(change) = self.nodes[origin].topic[partition][head.offset as usize].clone() else {
-                unreachable!("changes wait")
-            };
-            let fence = head.fence.map_or(Fence::None, |(_, row)| Fence::Returned { row });
-            applying.meet(&change.version.stamp);
-            match self.decide(node, origin, &change, fence, applying) {
-                Ok(()) => drop(queue.remove(0)),
-                Err(row) => {
-                    head.fence = Some((self.fence(node, Some(&change.version.stamp), applying), row));
-                    break;
-                }
-            }
-        }
-        applying.held.insert(place, queue.first().map(|head| head.offset));
-        if !queue.is_empty() {
-            self.nodes[node].tables.waiting.insert(place, queue);
-        }
-    }
-
-    fn own(&mut self, node: usize, change: &Change, applying: &mut Applying) {
-        let key = change.key;
-        let row = self.lock(node, key, applying);
-        let entry = self.nodes[node].tables.entries.get(&key);
-        let mut own = echo::own(change.operation(), &change.version, change.transaction, entry, row);
-        if let (true, Row::Present { xmin }) = (self.faults.notes_any_xmin && own.decision.takes, row) {
-            own.noted_xmin = Some(xmin);
-        }
-        self.note_conflict(node, change, own.decision);
-        if own.decision.takes {
-            let deleted = change.operation() == Operation::Delete;
-            self.set_entry(node, key, &change.version, deleted, own.noted_xmin);
-        }
-        self.do_repair(node, key, own.repair, row, applying);
-    }
-
-    fn repair(&mut self, node: usize, key: Key, applying: &mut Applying) {
-        let row = self.lock(node, key, applying);
-        let Some(entry) = self.nodes[node].tables.entries.get(&key) else { return };
-        let repair = echo::repair(entry.stored.deleted, entry.noted_xmin, row);
-        self.do_repair(node, key, repair, row, applying);
-    }
-
-    fn do_repair(&mut self, node: usize, key: Key, repair: Repair, row: Row, applying: &mut Applying) {
-        match repair {
-            Repair::None => {}
-            Repair::Remove if self.faults.repairs_nothing => {}
-            Repair::Remove => self.write(node, key, None, applying),
-            Repair::Later => {
-                let fence = self.fence(node, None, applying);
-                self.nodes[node].tables.unsettled.insert(key, (fence, row));
-            }
-        }
-    }
-
-    // All other rules.
-
-    fn join(&mut self, node: usize, origin: usize, change: &Change, applying: &mut Applying) -> Result<(), String> {
-        self.show(node, change.key, Some((origin, change)), Fence::None, applying)
-    }
-
-    fn show(
-        &mut self,
-        node: usize,
-        key: Key,
-        change: Option<(usize, &Change)>,
-        fence: Fence,
-        applying: &mut Applying,
-    ) -> Result<(), String> {
-        let plan = self.plan.clone().expect("there is a plan on this path");
-        let known = self.nodes[node].tables.states.get(&key).cloned();
-        let row_of = |state| plan.row(state).map_err(|error| error.to_string());
-        let before = known.as_ref().map(|known| row_of(&known.state)).transpose()?.flatten();
-        let incoming = change.map(|(_, change)| Incoming {
-            operation: change.operation(),
-            version: change.version.clone(),
-            before: change.before.clone(),
-            after: change.after.clone(),
-        });
-        let (state, after) = match &incoming {
-            Some(incoming) => {
-                let resolved = plan.resolve(incoming, known.as_ref().map(|known| &known.state));
-                let resolved = resolved.map_err(|error| error.to_string())?;
-                for conflict in resolved.conflicts {
-                    let loser = if conflict.takes { conflict.other } else { Some(incoming.version.clone()) };
-                    let Some(Version { stamp, offset, .. }) = loser else { continue };
-                    self.nodes[node].tables.lost.push(Lost { stamp, offset, column: conflict.column });
-                }
-                (resolved.state, resolved.row)
-            }
-            None => (known.as_ref().expect("a key that waits is known").state.clone(), before.clone()),
-        };
-        let mut row = self.lock(node, key, applying);
-        let values = self.nodes[node].tables.rows.get(&key).map(|row| row.values.clone());
-        let own = change.filter(|(origin, _)| *origin == node);
-        let shown = loop {
-            let showing = Showing {
-                before: before.as_ref(),
-                after: after.as_ref(),
-                change: incoming.as_ref(),
-                transaction: own.map(|(_, change)| change.transaction),
-                noted_xmin: match row {
-                    Row::Present { xmin } if self.faults.ignores_local_writes => Some(xmin),
-                    _ => known.as_ref().and_then(|known| known.noted_xmin),
-                },
-                row,
-                values: values.as_ref(),
-                fence,
-            };
-            let shown = plan.show(&showing).map_err(|error| error.to_string())?;
-            if !matches!(shown.write, Write::Insert(_)) || !self.nodes[node].is_written(key) {
-                break shown;
-            }
-            row = Row::Locked;
-        };
-        match shown.write {
-            Write::None => {}
-            Write::Insert(values) | Write::Update(values) => self.write(node, key, Some(values), applying),
-            Write::Delete => self.write(node, key, None, applying),
-        }
-        let now = match row {
-            Row::Locked => Row::Locked,
-            _ => self.lock(node, key, applying),
-        };
-        let noted_xmin = match now {
-            Row::Present { xmin } if shown.settled => Some(xmin),
-            _ => None,
-        };
-        let mut held = known.map(|known| known.held).unwrap_or_default();
-        let remote =
-            change.filter(|(origin, _)| *origin != node).map(|(origin, change)| place(origin, &change.version));
-        self.hold(node, key, &mut held, remote, shown.shows_state, shown.shows_change, applying);
-        if !shown.settled && !self.nodes[node].tables.unsettled.contains_key(&key) {
-            let fence = self.fence(node, None, applying);
-            self.nodes[node].tables.unsettled.insert(key, (fence, now));
-        }
-        self.nodes[node].tables.states.insert(key, StateEntry { state, noted_xmin, held });
-        Ok(())
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "the parts of one decision")]
-    fn hold(
-        &mut self,
-        node: usize,
-        key: Key,
-        held: &mut BTreeMap<(usize, usize), BTreeSet<u64>>,
-        remote: Option<Place>,
-        shows_state: bool,
-        shows_change: bool,
-        applying: &mut Applying,
-    ) {
-        let shown = self.nodes[node].tables.shown.entry(key).or_default();
-        if let Some((origin, partition, offset)) = remote {
-            if shows_change {
-                shown.insert((origin, partition, offset));
-            } else {
-                held.entry((origin, partition)).or_default().insert(offset);
-            }
-        }
-        if shows_state {
-            for ((origin, partition), offsets) in std::mem::take(held) {
-                applying.held.insert((key, origin, partition), None);
-                shown.extend(offsets.into_iter().map(|offset| (origin, partition, offset)));
-            }
-        }
-        for ((origin, partition), offsets) in held {
-            applying.held.insert((key, *origin, *partition), offsets.first().copied());
-        }
-    }
-
-    // Tombstones.
-
     /// Forgets what is known of a key that is gone, where every node's changes to come are later.
     pub(super) fn collect(&mut self, node: usize, key: Key) {
         let partition = key as usize % self.partitions;
@@ -443,30 +201,12 @@ impl World {
                 .map(|known| known.state.versions()),
         };
         let Some(versions) = versions else { return };
-        let passed = |version: &Version, origin: &Node| {
-            let heard = tables.heard.get(&(origin.index, partition));
-            let includes = |heard: &Seen| heard.includes(&version.stamp.origin, version.partition, version.offset);
-            version.stamp.origin == origin.name || heard.is_some_and(includes)
-        };
-        let legal = versions.iter().all(|version| self.nodes.iter().all(|origin| passed(version, origin)));
+        let markers = || self.nodes.iter().map(|origin| (&*origin.name, tables.heard.get(&(origin.index, partition))));
+        let legal = versions.iter().all(|version| version.is_passed(markers()));
         if legal || self.faults.collects_early {
             let tables = &mut self.nodes[node].tables;
             tables.entries.remove(&key);
             tables.states.remove(&key);
         }
-    }
-}
-
-impl Faults {
-    fn step(self, operation: Operation, version: &Version, entry: Option<&Entry>, row: Row, mut fence: Fence) -> Step {
-        let hasty = self.removes_in_haste && row == Row::Absent && operation == Operation::Delete;
-        if (self.ignores_local_writes && row != Row::Locked) || hasty {
-            fence = Fence::Returned { row };
-        }
-        let mut step = echo::remote(operation, version, entry, row, fence);
-        if let (true, Step::Decide(decision)) = (self.takes_everything, &mut step) {
-            decision.takes = true;
-        }
-        step
     }
 }

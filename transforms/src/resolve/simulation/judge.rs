@@ -149,11 +149,23 @@ impl World {
 
     /// Every change shows, or was seen by another one, or is in some node's log of conflicts.
     fn nothing_lost(&self, key: Key, changes: &[&Change], row: Option<&Image>) -> Result<(), String> {
-        let superseded = |change: &Change| changes.iter().any(|other| other.version.saw(&change.version));
+        // Two removals wanted the same.
+        let same = |a: &Change, b: &Change| a.after.is_none() && b.after.is_none() && a.version != b.version;
+        let superseded =
+            |change: &Change| changes.iter().any(|other| other.version.saw(&change.version) || same(other, change));
         let logged = |change: &Change, column: Option<usize>| {
             let mut lost = self.nodes.iter().flat_map(|node| &node.tables.lost);
             lost.any(|lost| {
                 (&lost.stamp, lost.offset) == change.version.order() && (lost.column.is_none() || lost.column == column)
+            })
+        };
+        // Whoever replaced or discarded the same value of another change has replaced or discarded this one.
+        let alike = |change: &Change, column: usize| {
+            let value = |change: &Change| change.after.as_ref().map(|after| after[column].clone());
+            let mut others = changes.iter().filter(|other| other.version != change.version && written(other, column));
+            others.any(|other| {
+                value(other) == value(change)
+                    && (superseded(other) || logged(other, None) || logged(other, Some(column)))
             })
         };
         let by_columns = matches!(self.rules.default, TableRule::Columns(_) | TableRule::Merge);
@@ -167,6 +179,7 @@ impl World {
                             || equal(sql_type(column), row[column].as_deref(), after[column].as_deref())
                             || self.holds_all(column, change, row)
                             || logged(change, Some(column))
+                            || alike(change, column)
                     };
                     (0..COLUMNS).all(column)
                 }
@@ -220,14 +233,19 @@ impl World {
             for other in changes.iter().filter(|other| other.version.stamp.origin != change.version.stamp.origin) {
                 let place = self.place(&other.version);
                 let (claims, showed) = (change.version.saw(&other.version), change.truth.contains(&place));
-                // Nothing keeps a removal from a row that is being inserted; and what was discarded showed nowhere.
+                // What was discarded showed nowhere; and a row that is being inserted keeps no removal away.
                 let node = self.nodes.iter().find(|node| node.name == change.version.stamp.origin).unwrap();
                 let discarded = node.tables.discarded.contains(&place);
-                let inserted = change.operation() == Operation::Insert;
-                if showed && !claims {
+                let inserted = changes.iter().any(|first| {
+                    first.operation() == Operation::Insert
+                        && first.version.stamp.origin == change.version.stamp.origin
+                        && first.transaction == change.transaction
+                });
+                // An update of nothing may count as not seen.
+                if showed && !claims && other.before != other.after {
                     return Err(format!("key {key}: {change:?} does not know that it had seen {other:?}"));
                 }
-                if claims && !showed && !discarded && !inserted {
+                if claims && !showed && !discarded && !inserted && other.operation() != Operation::Delete {
                     return Err(format!("key {key}: {change:?} had not seen {other:?}"));
                 }
             }

@@ -1,13 +1,15 @@
-//! A node: its database with writers of its own, its log, and the producer that reads the log.
+//! A node: its database, with writers of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use syncline_event::stamp::{Applied, Clock, Fence as FenceMessage, Held, Seen, Stamp};
+use syncline_event::stamp::{Seen, Stamp};
 
 use super::super::echo::{Entry, Row};
 use super::super::row::{Operation, Version};
+use super::super::show::HeldRecord;
 use super::super::state::{Image, State};
-use super::{Faults, Random};
+use super::Random;
+use super::producer::{Logged, Producer};
 
 pub(super) type Key = u8;
 
@@ -41,20 +43,6 @@ pub(super) struct Transaction {
     pub(super) changes: Vec<Local>,
     /// In the log, not yet visible.
     pub(super) committed: bool,
-}
-
-#[derive(Debug, Clone)]
-pub(super) enum Logged {
-    Local { xid: u32, commit_us: u64, changes: Vec<Local> },
-    Applied(Applied),
-    Fence(FenceMessage),
-}
-
-impl Logged {
-    /// Whether it leads to records.
-    pub(super) fn is_published(&self) -> bool {
-        !matches!(self, Self::Applied(_))
-    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,7 +83,7 @@ pub(super) struct StateEntry {
     pub(super) state: State,
     pub(super) noted_xmin: Option<u32>,
     /// Records that the row does not show yet.
-    pub(super) held: BTreeMap<(usize, usize), BTreeSet<u64>>,
+    pub(super) held: Vec<HeldRecord>,
 }
 
 /// A conflict: who lost, in which column.
@@ -117,7 +105,7 @@ pub(super) struct Tables {
     pub(super) unsettled: BTreeMap<Key, (u64, Row)>,
     pub(super) progress: BTreeMap<(usize, usize), u64>,
     pub(super) arrived: BTreeMap<u64, BTreeSet<usize>>,
-    /// What the last consumed records say that their nodes had seen.
+    /// What the last consumed markers say that all later changes of their nodes have seen.
     pub(super) heard: BTreeMap<(usize, usize), Seen>,
     pub(super) lost: Vec<Lost>,
     /// What each row shows of others, for the judge.
@@ -137,19 +125,14 @@ pub(super) struct Node {
     pub(super) next_fence: u64,
     pub(super) next_value: u32,
     pub(super) producer: Producer,
-    checkpoint: Producer,
+    pub(super) checkpoint: Producer,
     pub(super) topic: Vec<Vec<Record>>,
+    /// `shown` as it was committed, for the judge.
+    pub(super) committed: BTreeMap<Key, BTreeSet<Place>>,
     /// Values of `note` by when they became visible, for the judge.
     notes: BTreeMap<Key, Vec<Option<String>>>,
-}
-
-#[derive(Debug, Clone)]
-pub(super) struct Producer {
-    next: usize,
-    clock: Clock,
-    seen: Seen,
-    held: BTreeMap<u64, BTreeMap<(String, u32), u64>>,
-    sent: Vec<u64>,
+    /// By the rule an earlier change may be the higher one.
+    pub(super) older_values_win: bool,
 }
 
 fn words(random: &mut Random) -> String {
@@ -160,13 +143,7 @@ fn words(random: &mut Random) -> String {
 
 impl Node {
     pub(super) fn new(index: usize, partitions: usize, skew_us: i64) -> Self {
-        let producer = Producer {
-            next: 0,
-            clock: Clock::default(),
-            seen: Seen::default(),
-            held: BTreeMap::new(),
-            sent: vec![0; partitions],
-        };
+        let producer = Producer::new(partitions);
         Self {
             index,
             name: format!("n{index}"),
@@ -180,7 +157,9 @@ impl Node {
             checkpoint: producer.clone(),
             producer,
             topic: vec![Vec::new(); partitions],
+            committed: BTreeMap::new(),
             notes: BTreeMap::new(),
+            older_values_win: false,
         }
     }
 
@@ -281,7 +260,7 @@ impl Node {
             None => {
                 let row = self.tables.rows.get(&key).map(|row| row.values.clone());
                 self.check_notes(key, row.as_ref())?;
-                (row, self.tables.shown.get(&key).cloned().unwrap_or_default())
+                (row, self.committed.get(&key).cloned().unwrap_or_default())
             }
         };
         let after = match &before {
@@ -294,6 +273,9 @@ impl Node {
 
     /// A writer never finds its node's older value where a newer one had been visible.
     fn check_notes(&self, key: Key, row: Option<&Image>) -> Result<(), String> {
+        if self.older_values_win {
+            return Ok(());
+        }
         let (Some(row), Some(notes)) = (row, self.notes.get(&key)) else { return Ok(()) };
         match notes.iter().position(|note| *note == row[NOTE]) {
             Some(place) if place + 1 < notes.len() => {
@@ -326,6 +308,8 @@ impl Node {
                     self.tables.rows.insert(change.key, StoredRow { xmin: open.row_xid, values });
                 }
                 None => {
+                    // It may come back with what it was.
+                    self.notes.remove(&change.key);
                     self.tables.rows.remove(&change.key);
                 }
             }
@@ -344,94 +328,5 @@ impl Node {
     /// Whether a transaction that is not over has written the key: an insert would wait for it.
     pub(super) fn is_written(&self, key: Key) -> bool {
         self.open.iter().any(|open| open.changes.iter().any(|change| change.key == key))
-    }
-
-    /// How far the producer has read the log.
-    pub(super) fn read(&self) -> usize {
-        self.producer.next
-    }
-
-    /// Reads one entry of the log. False at its end.
-    pub(super) fn produce(&mut self, faults: Faults) -> Result<bool, String> {
-        let Some(logged) = self.log.get(self.producer.next).cloned() else { return Ok(false) };
-        self.producer.next += 1;
-        match logged {
-            Logged::Fence(fence) => {
-                if !faults.mute_fences && !faults.deaf_clocks {
-                    self.producer.clock.learn(fence.clock_us, fence.counter);
-                }
-                for partition in 0..self.topic.len() {
-                    self.publish(partition, Record::Marker { id: fence.id, seen: self.producer.seen.clone() })?;
-                }
-            }
-            Logged::Applied(applied) => self.producer.applied(applied, faults),
-            Logged::Local { xid, commit_us, changes } => {
-                let mut time = self.producer.clock.tick(commit_us);
-                for (number, change) in changes.into_iter().enumerate() {
-                    if number > 0 && faults.stamp_each_change {
-                        time = self.producer.clock.tick(commit_us);
-                    }
-                    let partition = change.key as usize % self.topic.len();
-                    let version = Version {
-                        stamp: Stamp { clock_us: time.0, counter: time.1, origin: self.name.clone() },
-                        seen: self.producer.seen_by(change.key),
-                        partition: partition as u32,
-                        offset: self.producer.sent[partition],
-                    };
-                    let Local { key, before, after, truth } = change;
-                    let change = Change { version, transaction: xid, key, before, after, truth };
-                    self.publish(partition, Record::Change(change))?;
-                }
-            }
-        }
-        Ok(true)
-    }
-
-    fn publish(&mut self, partition: usize, record: Record) -> Result<(), String> {
-        let offset = self.producer.sent[partition] as usize;
-        self.producer.sent[partition] += 1;
-        match self.topic[partition].get(offset) {
-            Some(sent) if *sent == record => Ok(()),
-            Some(sent) => Err(format!("a replay differs: {sent:?}, {record:?}")),
-            None => {
-                self.topic[partition].push(record);
-                Ok(())
-            }
-        }
-    }
-
-    /// The producer goes back to its checkpoint, or makes one.
-    pub(super) fn restart(&mut self, random: &mut Random) {
-        if random.below(2) == 0 {
-            self.checkpoint = self.producer.clone();
-        } else {
-            self.producer = self.checkpoint.clone();
-        }
-    }
-}
-
-impl Producer {
-    fn applied(&mut self, applied: Applied, faults: Faults) {
-        if !faults.deaf_clocks {
-            self.clock.learn(applied.clock_us, applied.counter);
-        }
-        for progress in applied.progress {
-            self.seen.raise(&progress.origin, progress.partition, progress.next_offset);
-        }
-        for Held { key, origin, partition, from, .. } in applied.held {
-            let held = self.held.entry(key).or_default();
-            match from {
-                Some(from) => held.insert((origin, partition), from),
-                None => held.remove(&(origin, partition)),
-            };
-        }
-    }
-
-    fn seen_by(&self, key: Key) -> Seen {
-        let mut seen = self.seen.clone();
-        for ((origin, partition), from) in self.held.get(&u64::from(key)).into_iter().flatten() {
-            seen.hold(origin, *partition, *from);
-        }
-        seen
     }
 }

@@ -66,7 +66,7 @@ impl World {
             1 => random.below(20) as i64 - 10,
             _ => random.below(20_000_000) as i64 - 10_000_000,
         };
-        let nodes: Vec<Node> = (0..count).map(|index| Node::new(index, partitions, skew(&mut random))).collect();
+        let mut nodes: Vec<Node> = (0..count).map(|index| Node::new(index, partitions, skew(&mut random))).collect();
         let rule = match kind {
             Kind::Rows => TableRule::LastWriteWins,
             Kind::RowsBy => TableRule::LastWriteWinsBy("n".into()),
@@ -84,6 +84,7 @@ impl World {
         let columns: Vec<_> = NAMES.into_iter().zip(types).map(column).collect();
         let plan = (kind != Kind::Rows).then(|| Plan::new(&rules, "public.t", &columns).unwrap());
         let keys = 1 + random.below(3);
+        nodes.iter_mut().for_each(|node| node.older_values_win = !matches!(kind, Kind::Merge | Kind::Columns));
         let mut world = Self { random, nodes, partitions, keys, time_us: 20_000_000, rules, plan, faults };
         for node in 0..count {
             for key in 0..keys {
@@ -117,6 +118,9 @@ impl World {
                 14 if self.faults.collects || self.faults.collects_early => {
                     let key = self.random.below(self.keys) as Key;
                     self.collect(node, key);
+                    if self.random.below(2) == 0 {
+                        self.nodes[node].ask();
+                    }
                 }
                 _ => {
                     let origin = self.random.below(self.nodes.len() as u64) as usize;
