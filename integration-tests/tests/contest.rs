@@ -277,8 +277,11 @@ async fn a_write_behind_the_fence_is_later() -> Result<()> {
     node.local("INSERT INTO t VALUES (1, 'unstamped', 'secret')").await?;
     node.take(&[change("b", 100, Update, (1, "theirs"))], &[]).await?;
     let fence = node.fence().await?;
-    node.local("UPDATE t SET name = 'later'").await?;
+    let later = node.local("UPDATE t SET name = 'later'").await?;
     node.take(&[], &[fence]).await?;
+    assert_eq!(node.settle().await?.set_aside, 1, "written since: its own record will tell");
+    // The fence has moved the node's clock.
+    node.take(&[own(later, 101, Update, (1, "later"))], &[node.fence().await?]).await?;
     assert_eq!(node.settle().await?.set_aside, 0);
     assert_eq!(node.rows().await?, "1=later");
     assert_eq!(node.conflicts().await?, "update_update/target/theirs/later/later");
@@ -290,14 +293,15 @@ async fn a_write_in_a_savepoint_and_a_row_without_a_stamp_are_waited_for_once() 
     let mut node = Node::new("contest_savepoint").await?;
     let first = node.local("SAVEPOINT s; INSERT INTO t VALUES (1, 'mine', 'secret')").await?;
     node.take(&[own(first, 10, Insert, (1, "mine"))], &[]).await?;
-    // Its xmin is the savepoint's.
-    let contested = node.take(&[change("b", 5, Update, (1, "theirs"))], &[]).await?;
+    // Its xmin is the savepoint's. What loses anyway does not wait for that.
+    assert_eq!(node.take(&[change("b", 5, Update, (1, "theirs"))], &[]).await?.set_aside, 0);
+    let contested = node.take(&[change("b", 20, Update, (1, "theirs"))], &[]).await?;
     assert_eq!(contested.set_aside, 1);
     let fence = node.fence().await?;
     node.take(&[], &[fence]).await?;
     assert_eq!(node.settle().await?.set_aside, 0);
-    let contested = node.take(&[change("b", 20, Update, (1, "theirs"))], &[]).await?;
-    assert_eq!((contested.set_aside, node.rows().await?.as_str()), (0, "1=theirs"));
+    let contested = node.take(&[change("b", 30, Update, (1, "again"))], &[]).await?;
+    assert_eq!((contested.set_aside, node.rows().await?.as_str()), (0, "1=again"));
     node.remove().await
 }
 
@@ -345,9 +349,9 @@ async fn a_row_that_is_written_all_the_time_is_queued_up_for() -> Result<()> {
         node.settle().await?;
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    // The fence is sent while the row is locked. What has been written since is later.
+    // The fence is sent while the row is locked. What has been written since is later, and its record tells so.
     let fence = node.fence().await?;
-    node.take(&[], &[fence]).await?;
+    node.take(&[own(1, 21, Update, (1, "busy"))], &[fence]).await?;
     while node.settle().await?.set_aside > 0 {
         ensure!(Instant::now() < deadline, "it waits although its fence is back");
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -361,7 +365,7 @@ async fn a_row_that_is_written_all_the_time_is_queued_up_for() -> Result<()> {
 }
 
 #[tokio::test]
-async fn rows_that_were_rewritten_are_waited_for_once() -> Result<()> {
+async fn rows_that_were_rewritten_are_waited_for() -> Result<()> {
     let mut node = Node::new("contest_rewritten").await?;
     let first = node.local("INSERT INTO t VALUES (1, 'mine', 'secret'), (2, 'mine', 'secret')").await?;
     node.take(&[own(first, 10, Insert, (1, "mine")), own(first, 10, Insert, (2, "mine"))], &[]).await?;
@@ -369,13 +373,17 @@ async fn rows_that_were_rewritten_are_waited_for_once() -> Result<()> {
     node.local("CREATE TABLE kept AS TABLE t; DELETE FROM t; INSERT INTO t TABLE kept").await?;
     let contested =
         node.take(&[change("b", 20, Update, (1, "theirs")), change("b", 5, Update, (2, "theirs"))], &[]).await?;
-    assert_eq!(contested.set_aside, 2);
-    let fence = node.fence().await?;
-    node.take(&[], &[fence]).await?;
-    assert_eq!(node.settle().await?.set_aside, 0);
+    assert_eq!(contested.set_aside, 1);
+    // Rewritten once more, while the fence is on its way.
+    node.local("TRUNCATE kept; INSERT INTO kept TABLE t; DELETE FROM t; INSERT INTO t TABLE kept").await?;
+    for _ in 0..2 {
+        let fence = node.fence().await?;
+        node.take(&[], &[fence]).await?;
+        node.settle().await?;
+    }
     assert_eq!(node.rows().await?, "1=theirs 2=mine");
-    let contested = node.take(&[change("b", 30, Update, (2, "theirs"))], &[]).await?;
-    assert_eq!((contested.set_aside, node.rows().await?.as_str()), (0, "1=theirs 2=theirs"));
+    let contested = node.take(&[change("b", 30, Update, (1, "again"))], &[]).await?;
+    assert_eq!((contested.set_aside, node.rows().await?.as_str()), (0, "1=again 2=mine"));
     node.remove().await
 }
 
@@ -390,6 +398,43 @@ async fn a_deleted_row_stays_deleted_against_older_changes() -> Result<()> {
     assert_eq!(node.conflicts().await?, "update_recently_deleted/target/late/-/-");
     node.take(&[change("b", 30, Insert, (1, "again"))], &[]).await?;
     assert_eq!(node.rows().await?, "1=again");
+    node.remove().await
+}
+
+#[tokio::test]
+async fn a_delete_waits_for_a_row_that_may_be_on_its_way() -> Result<()> {
+    let mut node = Node::new("contest_absent").await?;
+    assert_eq!(node.take(&[change("b", 20, Delete, (1, "theirs"))], &[]).await?.set_aside, 1);
+    let fence = node.fence().await?;
+    node.take(&[], &[fence]).await?;
+    assert_eq!(node.settle().await?.set_aside, 0);
+    // It is remembered.
+    node.take(&[change("b", 15, Insert, (1, "theirs"))], &[]).await?;
+    assert_eq!(node.rows().await?, "");
+    node.remove().await
+}
+
+#[tokio::test]
+async fn a_row_that_this_node_inserts_at_the_same_time_is_not_written_over() -> Result<()> {
+    let mut node = Node::new("contest_free").await?;
+    let mut conn: PgConnection = node.site.database.connect().await?;
+    let mut open = conn.begin().await?;
+    sqlx::raw_sql("INSERT INTO t VALUES (1, 'mine', 'secret')").execute(&mut *open).await?;
+    let id: i64 = sqlx::query("SELECT pg_current_xact_id()::text::int8").fetch_one(&mut *open).await?.try_get(0)?;
+    let commit = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        open.commit().await
+    };
+    let (written, committed) = tokio::join!(node.take(&[change("b", 5, Insert, (1, "theirs"))], &[]), commit);
+    committed?;
+    assert!(written.is_err_and(|error| error.to_string().contains("inserted a row with the same key")));
+    node.next.clear();
+    // Once more, as the lane does: now it waits.
+    assert_eq!(node.take(&[change("b", 5, Insert, (1, "theirs"))], &[]).await?.set_aside, 1);
+    let fence = node.fence().await?;
+    node.take(&[own(u32::try_from(id)?, 10, Insert, (1, "mine"))], &[fence]).await?;
+    assert_eq!(node.settle().await?.set_aside, 0);
+    assert_eq!(node.rows().await?, "1=mine");
     node.remove().await
 }
 

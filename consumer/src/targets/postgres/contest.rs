@@ -28,7 +28,7 @@ pub(in crate::targets::postgres) use self::table::ContestTable;
 pub(super) use self::waiting::of_group as waiting;
 
 use self::columns::Resolution;
-use self::fold::{Fence, Found, Outcome, Turn, fold};
+use self::fold::{Found, Outcome, Turn, Waited, fold};
 use self::log::Line;
 use self::table::{CellArray, Image, RowAt, rows_of, texts, texts_in_table};
 use self::waiting::Aside;
@@ -48,7 +48,7 @@ struct Entrant<'a> {
     transaction: u32,
     own: bool,
     partition: &'a PartitionKey,
-    fence: Fence,
+    waited: Waited,
 }
 
 /// Compares and writes a batch's changes. `tables` are the batch's, each with its plan.
@@ -58,6 +58,7 @@ pub(super) async fn apply(
     batch: &Batch<'_>,
     tables: &[(&TableBatch, ContestTable)],
 ) -> Result<Contested, TargetError> {
+    see_own(conn, tables).await?;
     waiting::arrive(conn, batch.fences).await?;
     let mut contested = Contested::default();
     let mut by_table: BTreeMap<&str, Vec<Entrant<'_>>> = BTreeMap::new();
@@ -72,7 +73,7 @@ pub(super) async fn apply(
             transaction: change.transaction,
             own: change.own,
             partition: &change.partition,
-            fence: Fence::None,
+            waited: Waited::No,
         }));
     }
     let mut decided = Vec::with_capacity(by_table.len());
@@ -90,6 +91,15 @@ pub(super) async fn apply(
     Ok(contested)
 }
 
+/// Waits until this node's own changes are visible.
+async fn see_own(conn: &mut PgConnection, tables: &[(&TableBatch, ContestTable)]) -> Result<(), TargetError> {
+    let changes = tables.iter().flat_map(|(table, _)| &table.contest.changes);
+    let own = changes.filter(|change| change.own && change.transaction != 0);
+    let mut transactions: Vec<i64> = own.map(|change| i64::from(change.transaction)).collect();
+    transactions.dedup();
+    if transactions.is_empty() { Ok(()) } else { entries::see(conn, &transactions).await }
+}
+
 /// A table's changes by key, with what becomes of each.
 struct Decided<'a> {
     name: &'a str,
@@ -98,6 +108,8 @@ struct Decided<'a> {
     keys: Vec<(Range<usize>, Found, Verdict)>,
     /// Where the table's rule looks at more than stamps.
     by_columns: Option<ByColumns>,
+    /// This transaction's id.
+    mine: u32,
 }
 
 /// What deciding by columns needs of a table.
@@ -161,16 +173,17 @@ async fn decide<'a>(
     let mut found = entries::lock(conn, name, &keys).await?;
     look(conn, name, &entrants, &ranges, &mut found).await?;
     found.iter_mut().for_each(|found| found.waits &= !settles);
-    let before = before_the_first_sync(node);
+    let before = (entries::my_xmin(conn).await?, before_the_first_sync(node));
     if !is_by_stamps(node, name) {
-        return decide_by_columns(conn, node, name, (entrants, ranges, found), &before).await;
+        return decide_by_columns(conn, node, name, (entrants, ranges, found), before).await;
     }
+    let (mine, before) = before;
     let keys = ranges.into_iter().zip(found).map(|(range, found)| {
-        let outcome = fold(&found, &turns(&entrants[range.clone()]), &before);
+        let outcome = fold(&found, &turns(&entrants[range.clone()]), mine, &before);
         (range, found, Verdict::Row(outcome))
     });
     let keys = keys.collect();
-    Ok(Decided { name, entrants, keys, by_columns: None })
+    Ok(Decided { name, entrants, keys, by_columns: None, mine })
 }
 
 fn turns<'t>(entrants: &'t [Entrant<'_>]) -> Vec<Turn<'t>> {
@@ -179,7 +192,7 @@ fn turns<'t>(entrants: &'t [Entrant<'_>]) -> Vec<Turn<'t>> {
         version: entrant.version,
         transaction: entrant.transaction,
         own: entrant.own,
-        fence: entrant.fence,
+        waited: entrant.waited,
     };
     entrants.iter().map(turn).collect()
 }
@@ -189,10 +202,10 @@ async fn decide_by_columns<'a>(
     node: &NodeSettings,
     name: &'a str,
     (entrants, ranges, found): (Vec<Entrant<'a>>, Vec<Range<usize>>, Vec<Found>),
-    before: &Version,
+    (mine, before): (u32, Version),
 ) -> Result<Decided<'a>, TargetError> {
     let Some(first) = entrants.first().map(|entrant| entrant.row.table) else {
-        return Ok(Decided { name, entrants, keys: Vec::new(), by_columns: None });
+        return Ok(Decided { name, entrants, keys: Vec::new(), by_columns: None, mine });
     };
     let (table, plan) = settle::planned(conn, node, name, &first.names).await?;
     let rows: Vec<RowAt<'_>> = entrants.iter().flat_map(|entrant| [Some(entrant.row), entrant.old]).flatten().collect();
@@ -207,7 +220,7 @@ async fn decide_by_columns<'a>(
     let mut keys = Vec::with_capacity(ranges.len());
     for ((range, found), shown) in ranges.into_iter().zip(found).zip(shown) {
         let turns = (&turns(&entrants[range.clone()])[..], &images[range.clone()]);
-        let resolution = columns::resolve(&plan, &found, shown, turns, before).map_err(|error| {
+        let resolution = columns::resolve(&plan, &found, shown, turns, (mine, &before)).map_err(|error| {
             let entrant = &entrants[range.start];
             TargetError {
                 class: ErrorClass::BadRecord,
@@ -221,7 +234,7 @@ async fn decide_by_columns<'a>(
         })?;
         keys.push((range, found, Verdict::Columns(resolution)));
     }
-    Ok(Decided { name, entrants, keys, by_columns: Some(ByColumns { table, images }) })
+    Ok(Decided { name, entrants, keys, by_columns: Some(ByColumns { table, images }), mine })
 }
 
 /// The stamp of a row that was there before the first sync.
@@ -239,10 +252,12 @@ async fn look(
     found: &mut [Found],
 ) -> Result<(), TargetError> {
     let doing = Doing::Writing { table: name, index: None, what: "locking rows of" };
-    let is_others = |range: &Range<usize>| entrants[range.clone()].iter().any(|entrant| !entrant.own);
+    // Rows of this node's own changes are compared, not written, unless they have to go.
+    let is_others = |range: &Range<usize>| {
+        entrants[range.clone()].iter().any(|entrant| !entrant.own || entrant.operation == Operation::Delete)
+    };
     let contested: Vec<usize> = (0..ranges.len()).filter(|index| is_others(&ranges[*index])).collect();
     let all: Vec<usize> = (0..ranges.len()).collect();
-    // Rows of this node's own changes are compared, not written: they need no lock.
     for (indexes, lock) in [(&contested, true), (&all, false)] {
         let rows: Vec<RowAt<'_>> = indexes.iter().map(|index| entrants[ranges[*index].start].row).collect();
         let Some(first) = rows.first() else { continue };
@@ -380,37 +395,60 @@ async fn write_rows<'a>(
 ) -> Result<Vec<Line<'a>>, TargetError> {
     let Decided { name, entrants, keys, .. } = decided;
     let Some(table) = entrants.first().map(|entrant| entrant.row.table) else { return Ok(Vec::new()) };
-    let cases = cases(entrants, keys);
-    let mut lines = log::before(conn, table, cases, &node.log).await?;
-    let (mut upserts, mut deletes, mut changed) = (Vec::new(), Vec::new(), Vec::new());
+    let mut lines = log::before(conn, table, cases(entrants, keys), &node.log).await?;
+    let (mut inserts, mut upserts, mut deletes, mut changed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (range, _, verdict) in keys {
         let Verdict::Row(outcome) = verdict else { continue };
         if let Some(turn) = outcome.write {
             let entrant = &entrants[range.start + turn];
-            let rows = if entrant.operation == Operation::Delete { &mut deletes } else { &mut upserts };
+            let rows = match (entrant.operation, outcome.inserts) {
+                (Operation::Delete, _) => &mut deletes,
+                (_, true) => &mut inserts,
+                (_, false) => &mut upserts,
+            };
             rows.push(entrant.row);
         }
-        let first = &entrants[range.start];
-        if outcome.astray {
-            tracing::error!(
-                table = name,
-                topic = first.partition.topic,
-                partition = first.partition.partition,
-                offset = first.version.offset,
-                "a row shows a change of this node although another node's later one was applied: was _syncline changed \
-                 by hand? Write the row once more on the node whose values are right"
-            );
-        }
-        if let Some((stored, note)) = &outcome.entry {
-            changed.push((first.key, stored.clone(), *note));
+        if let Some(entry) = &outcome.entry {
+            changed.push((entrants[range.start].key, entry));
         }
     }
     run(conn, &deletes, "deleting from", ContestTable::delete, true).await?;
     run(conn, &upserts, "writing to", ContestTable::upsert, false).await?;
-    let mine = if changed.is_empty() { 0 } else { entries::my_xmin(conn).await? };
-    entries::write(conn, name, &changed, mine).await?;
+    run(conn, &inserts, "inserting into", ContestTable::insert_free, false).await?;
+    check_free(conn, table, &inserts, decided.mine).await?;
+    entries::write(conn, name, &changed).await?;
     log::after(conn, table, &mut lines, &node.log).await?;
     Ok(lines.into_iter().map(|(line, _)| line).collect())
+}
+
+/// Fails where somebody else has put a row where one was to be inserted: all is decided again with what is there then.
+async fn check_free(
+    conn: &mut PgConnection,
+    table: &ContestTable,
+    inserts: &[RowAt<'_>],
+    mine: u32,
+) -> Result<(), TargetError> {
+    if inserts.is_empty() {
+        return Ok(());
+    }
+    let doing = Doing::Writing { table: &table.name, index: None, what: "inserting into" };
+    let mut query = sqlx::query_as::<_, (i64, i64)>(AssertSqlSafe(table.look(false)));
+    for array in CellArray::key(table, inserts) {
+        query = query.bind(array);
+    }
+    let found = query.fetch_all(conn).await.map_err(|error| doing.error(error))?;
+    if found.len() == inserts.len() && found.iter().all(|(_, xmin)| *xmin == i64::from(mine)) {
+        return Ok(());
+    }
+    Err(TargetError {
+        class: ErrorClass::Transient,
+        message: format!(
+            "inserting into target table {}: this node has inserted a row with the same key meanwhile",
+            table.name
+        ),
+        table: None,
+        source: None,
+    })
 }
 
 /// The conflicts that were found, with the rows they are about.
@@ -452,8 +490,8 @@ async fn write_columns<'a>(
             Some(None) => deletes.push(entrants[range.start].row),
             None => {}
         }
-        if let Some((state, note)) = &resolution.entry {
-            changed.push((entrants[range.start].key, state.clone(), *note));
+        if let Some((state, noted)) = &resolution.entry {
+            changed.push((entrants[range.start].key, state, *noted));
         }
         discarded.extend(resolution.discarded.iter().map(|found| (range.start + found.turn, found)));
     }
@@ -463,8 +501,7 @@ async fn write_columns<'a>(
         .collect();
     run(conn, &deletes, "deleting from", ContestTable::delete, true).await?;
     run(conn, &upserts, "writing to", ContestTable::upsert, false).await?;
-    let mine = if changed.is_empty() { 0 } else { entries::my_xmin(conn).await? };
-    entries::write_states(conn, name, &changed, mine).await?;
+    entries::write_states(conn, name, &changed).await?;
     let columns = discarded.iter().map(|(entrant, found)| log::ColumnCase {
         row: entrants[*entrant].row,
         version: entrants[*entrant].version,

@@ -10,7 +10,7 @@ use syncline_transforms::resolve::plan::Plan;
 use syncline_transforms::resolve::row::{Operation, Version};
 use syncline_transforms::resolve::state::State;
 
-use super::fold::{Fence, Found, Note, Turn};
+use super::fold::{Found, Turn, Waited};
 use super::table::Image;
 
 /// What becomes of a row.
@@ -19,7 +19,7 @@ pub(super) struct Resolution {
     /// What the row has to become, where it has to change; none where it has to go.
     pub(super) write: Option<Option<Image>>,
     /// What is known of the row from now on, where that changed.
-    pub(super) entry: Option<(State, Note)>,
+    pub(super) entry: Option<(State, Option<u32>)>,
     pub(super) discarded: Vec<Discarded>,
     /// Turns that wait.
     pub(super) waits: Vec<usize>,
@@ -44,7 +44,9 @@ struct Row<'a> {
     state: Option<State>,
     /// What the state says the row is.
     wanted: Option<Image>,
-    note: Note,
+    /// The row's `xmin` as the state left it.
+    noted: Option<u32>,
+    mine: u32,
     /// What the row shows, with an earlier turn's write.
     shown: Option<Image>,
     /// Whether the row shows what an earlier turn wrote.
@@ -53,8 +55,8 @@ struct Row<'a> {
 }
 
 /// Takes the turns one after the other; this node's own ones should come first. `images` are the turns' new rows (of
-/// deletes the old ones) and old rows, `shown` is the row as it was found, `before` stands for a row that was there
-/// before the first sync.
+/// deletes the old ones) and old rows, `shown` is the row as it was found, `mine` is this
+/// transaction's id, and `before` stands for a row that was there before the first sync.
 ///
 /// # Errors
 ///
@@ -64,11 +66,19 @@ pub(super) fn resolve(
     found: &Found,
     shown: Option<Image>,
     (turns, images): (&[Turn<'_>], &[(Image, Option<Image>)]),
-    before: &Version,
+    (mine, before): (u32, &Version),
 ) -> Result<Resolution, ResolveError> {
     let wanted = found.state.as_ref().map(|state| plan.row(state)).transpose()?.flatten();
-    let note = Note::Xmin(found.noted);
-    let mut row = Row { plan, state: found.state.clone(), wanted, note, shown, written: false, changed: false };
+    let mut row = Row {
+        plan,
+        state: found.state.clone(),
+        wanted,
+        noted: found.noted,
+        mine,
+        shown,
+        written: false,
+        changed: false,
+    };
     let mut resolution = Resolution::default();
     for (index, (turn, (image, old))) in turns.iter().zip(images).enumerate() {
         let incoming = incoming(turn, image, old.as_ref());
@@ -81,13 +91,14 @@ pub(super) fn resolve(
             continue;
         }
         let known = row.is_known(found);
-        let returned = matches!(turn.fence, Fence::Returned(_));
+        let returned = matches!(turn.waited, Waited::ForFence(_));
         if !known && !returned {
             resolution.asks = true;
             resolution.waits.push(index);
             continue;
         }
-        let unchanged = turn.fence == Fence::Returned(found.row);
+        // What is written since is told by its own record. Where the row shows what it should, nothing was.
+        let unchanged = turn.waited == Waited::ForFence(found.row) || row.shown == row.wanted;
         if row.state.is_none()
             && !row.written
             && let Some(image) = &row.shown
@@ -102,11 +113,11 @@ pub(super) fn resolve(
             row.make_so(&mut resolution, found);
         } else {
             // A change of this node is on its way, and brings the row in line when it comes.
-            row.note = Note::Xmin(None);
+            row.noted = None;
         }
     }
     if row.changed {
-        resolution.entry = row.state.map(|state| (state, row.note));
+        resolution.entry = row.state.map(|state| (state, row.noted));
     }
     Ok(resolution)
 }
@@ -126,7 +137,7 @@ impl Row<'_> {
         self.written
             || match found.row {
                 None => self.wanted.is_none(),
-                xmin => self.wanted.is_some() && self.note == Note::Xmin(xmin),
+                xmin => self.wanted.is_some() && self.noted == xmin,
             }
     }
 
@@ -145,13 +156,13 @@ impl Row<'_> {
     fn make_so(&mut self, resolution: &mut Resolution, found: &Found) {
         if self.shown == self.wanted {
             if !self.written {
-                self.note = Note::Xmin(found.row);
+                self.noted = found.row;
             }
             return;
         }
         self.shown = self.wanted.clone();
         self.written = true;
-        self.note = Note::Mine;
+        self.noted = Some(self.mine);
         resolution.write = Some(self.wanted.clone());
     }
 
@@ -172,7 +183,7 @@ impl Row<'_> {
         if self.shown == incoming.after || overwritten {
             self.make_so(resolution, found);
         } else {
-            self.note = Note::Xmin(None);
+            self.noted = None;
         }
         Ok(())
     }

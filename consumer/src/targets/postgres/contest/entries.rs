@@ -1,14 +1,21 @@
 //! `_syncline.row_stamps`: what each row has been through.
 
+use std::time::{Duration, Instant};
+
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use syncline_event::stamp::{Seen, Stamp};
+use syncline_runtime::retry::ErrorClass;
+use syncline_transforms::resolve::echo::Entry;
 use syncline_transforms::resolve::row::{Stored, Version};
 use syncline_transforms::resolve::state::State;
 
 use super::super::error::Doing;
-use super::fold::{Found, Note};
+use super::fold::Found;
 use crate::targets::TargetError;
+
+/// How long a batch waits for a transaction to become visible, before others get their turn.
+const MOST_PATIENCE: Duration = Duration::from_secs(5);
 
 const DOING: Doing<'static> = Doing::Bookkeeping("comparing changes of several nodes (_syncline.row_stamps)");
 
@@ -60,9 +67,10 @@ fn found(row: &PgRow) -> Result<Found, sqlx::Error> {
             Some(Stored { version, deleted: row.try_get("deleted")? })
         }
     };
+    let noted = noted.and_then(|xmin| u32::try_from(xmin).ok());
     Ok(Found {
-        stored,
-        noted: noted.and_then(|xmin| u32::try_from(xmin).ok()),
+        entry: stored.map(|stored| Entry { stored, noted_xmin: noted }),
+        noted,
         row: None,
         locked: true,
         waits: row.try_get("waits")?,
@@ -70,28 +78,20 @@ fn found(row: &PgRow) -> Result<Found, sqlx::Error> {
     })
 }
 
-/// Writes entries: keys, what is stored, and the rows' `xmin`, where `mine` is this transaction's.
+/// Writes entries.
 pub(super) async fn write(
     conn: &mut PgConnection,
     table: &str,
-    entries: &[(&[u8], Option<Stored>, Note)],
-    mine: u32,
+    entries: &[(&[u8], &Entry)],
 ) -> Result<(), TargetError> {
     if entries.is_empty() {
         return Ok(());
     }
-    let of = |get: fn(&Version) -> i64| -> Vec<Option<i64>> {
-        entries.iter().map(|(_, stored, _)| stored.as_ref().map(|stored| get(&stored.version))).collect()
+    let of = |get: fn(&Version) -> i64| -> Vec<i64> {
+        entries.iter().map(|(_, entry)| get(&entry.stored.version)).collect()
     };
-    let signed = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-    let seen: Vec<Option<String>> = entries
-        .iter()
-        .map(|(_, stored, _)| {
-            let seen = stored.as_ref().map(|stored| &stored.version.seen)?;
-            Some(serde_json::to_string(seen).expect("names and numbers can be written"))
-        })
-        .collect();
-    let notes: Vec<Option<i64>> = entries.iter().map(|(_, _, note)| noted(*note, mine)).collect();
+    let seen =
+        |entry: &Entry| serde_json::to_string(&entry.stored.version.seen).expect("names and numbers can be written");
     sqlx::query(
         "UPDATE _syncline.row_stamps AS s SET clock_us = u.clock_us, counter = u.counter, origin = u.origin, \
          topic_partition = u.topic_partition, record_offset = u.record_offset, seen = u.seen, deleted = u.deleted, \
@@ -100,25 +100,15 @@ pub(super) async fn write(
          record_offset, seen, deleted, row_xmin) WHERE s.table_name = $1 AND s.key = u.key",
     )
     .bind(table)
-    .bind(entries.iter().map(|(key, _, _)| *key).collect::<Vec<_>>())
+    .bind(entries.iter().map(|(key, _)| *key).collect::<Vec<_>>())
     .bind(of(|version| i64::try_from(version.stamp.clock_us).unwrap_or(i64::MAX)))
     .bind(of(|version| i64::from(version.stamp.counter)))
-    .bind(
-        entries
-            .iter()
-            .map(|(_, stored, _)| stored.as_ref().map(|stored| stored.version.stamp.origin.as_str()))
-            .collect::<Vec<_>>(),
-    )
+    .bind(entries.iter().map(|(_, entry)| entry.stored.version.stamp.origin.as_str()).collect::<Vec<_>>())
     .bind(of(|version| i64::from(version.partition)))
-    .bind(
-        entries
-            .iter()
-            .map(|(_, stored, _)| stored.as_ref().map(|stored| signed(stored.version.offset)))
-            .collect::<Vec<_>>(),
-    )
-    .bind(seen)
-    .bind(entries.iter().map(|(_, stored, _)| stored.as_ref().is_some_and(|stored| stored.deleted)).collect::<Vec<_>>())
-    .bind(notes)
+    .bind(of(|version| i64::try_from(version.offset).unwrap_or(i64::MAX)))
+    .bind(entries.iter().map(|(_, entry)| seen(entry)).collect::<Vec<_>>())
+    .bind(entries.iter().map(|(_, entry)| entry.stored.deleted).collect::<Vec<_>>())
+    .bind(entries.iter().map(|(_, entry)| entry.noted_xmin.map(i64::from)).collect::<Vec<_>>())
     .execute(conn)
     .await
     .map_err(|error| DOING.error(error))?;
@@ -129,8 +119,7 @@ pub(super) async fn write(
 pub(super) async fn write_states(
     conn: &mut PgConnection,
     table: &str,
-    entries: &[(&[u8], State, Note)],
-    mine: u32,
+    entries: &[(&[u8], &State, Option<u32>)],
 ) -> Result<(), TargetError> {
     if entries.is_empty() {
         return Ok(());
@@ -144,18 +133,11 @@ pub(super) async fn write_states(
     .bind(table)
     .bind(entries.iter().map(|(key, _, _)| *key).collect::<Vec<_>>())
     .bind(entries.iter().map(|(_, state, _)| json(state)).collect::<Vec<_>>())
-    .bind(entries.iter().map(|(_, _, note)| noted(*note, mine)).collect::<Vec<_>>())
+    .bind(entries.iter().map(|(_, _, noted)| noted.map(i64::from)).collect::<Vec<_>>())
     .execute(conn)
     .await
     .map_err(|error| DOING.error(error))?;
     Ok(())
-}
-
-fn noted(note: Note, mine: u32) -> Option<i64> {
-    match note {
-        Note::Xmin(xmin) => xmin.map(i64::from),
-        Note::Mine => Some(i64::from(mine)),
-    }
 }
 
 /// This transaction's id as `xmin` shows it.
@@ -167,4 +149,39 @@ pub(super) async fn my_xmin(conn: &mut PgConnection) -> Result<u32, TargetError>
     .await
     .map_err(|error| DOING.error(error))?;
     Ok(u32::try_from(id).expect("the remainder is below 2^32"))
+}
+
+/// Waits until this session sees some transactions of the node itself, which the log shows a little before (with
+/// synchronous standbys: until they have answered).
+pub(super) async fn see(conn: &mut PgConnection, transactions: &[i64]) -> Result<(), TargetError> {
+    let deadline = Instant::now() + MOST_PATIENCE;
+    loop {
+        // An id of 32 bits belongs to the epoch that makes it no later than the newest.
+        let unseen: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM unnest($1::int8[]) AS x, pg_catalog.pg_current_snapshot() AS s, \
+             LATERAL (SELECT pg_catalog.pg_snapshot_xmax(s)::pg_catalog.text::pg_catalog.int8 AS newest) AS n, \
+             LATERAL (SELECT (n.newest - n.newest % 4294967296) + x AS id) AS i \
+             WHERE NOT pg_catalog.pg_visible_in_snapshot((CASE WHEN i.id > n.newest THEN i.id - 4294967296 ELSE i.id END) \
+             ::pg_catalog.text::pg_catalog.xid8, s)",
+        )
+        .bind(transactions)
+        .fetch_one(&mut *conn)
+        .await
+        .map_err(|error| DOING.error(error))?;
+        if unseen == 0 {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            return Err(TargetError {
+                class: ErrorClass::Transient,
+                message:
+                    "a transaction of this node is in the log but not visible yet (does it wait for a synchronous \
+                     standby?)"
+                        .into(),
+                table: None,
+                source: None,
+            });
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }

@@ -51,9 +51,9 @@ pub(in super::super) async fn settle(
                     operation: waiting.operation,
                     version: &waiting.version,
                     transaction: 0,
-                    own: false,
+                    own: waiting.version.stamp.origin == node.name,
                     partition: &waiting.partition,
-                    fence: waiting.fence,
+                    waited: waiting.waited,
                 });
             }
         }

@@ -110,6 +110,13 @@ impl ContestTable {
         statements::upsert(&self.table, &self.all(), &self.key_columns(), self.identity)
     }
 
+    /// Inserts rows whose keys are free. Parameters: all columns.
+    pub(super) fn insert_free(&self) -> String {
+        let mut text = statements::insert(&self.table, &self.all(), self.identity);
+        text.push_str(" ON CONFLICT DO NOTHING");
+        text
+    }
+
     /// Deletes rows. Parameters: the key's columns.
     pub(super) fn delete(&self) -> String {
         statements::delete(&self.table, &self.key_columns())

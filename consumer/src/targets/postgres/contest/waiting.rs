@@ -5,7 +5,7 @@ use syncline_event::stamp::{FENCE_PREFIX, Fence as FenceMessage, Seen, Stamp};
 use syncline_transforms::resolve::row::{Operation, Version};
 
 use super::super::error::Doing;
-use super::fold::Fence;
+use super::fold::Waited;
 use super::table::{ContestTable, Image};
 use crate::targets::{FenceArrival, PartitionKey, TargetError};
 
@@ -41,7 +41,7 @@ pub(super) struct Waiting {
     pub(super) columns: Vec<String>,
     pub(super) image: Image,
     pub(super) old: Option<Image>,
-    pub(super) fence: Fence,
+    pub(super) waited: Waited,
 }
 
 /// Asks the node's producer for a fence of a table. The rows that it is about are locked, so that nobody commits a
@@ -255,7 +255,11 @@ fn waiting(row: &sqlx::postgres::PgRow, of: &PartitionKey) -> Result<Waiting, sq
         columns: row.try_get("columns")?,
         image: row.try_get("image")?,
         old: row.try_get("old")?,
-        fence: if returned { Fence::Returned(xmin.and_then(|xmin| u32::try_from(xmin).ok())) } else { Fence::None },
+        waited: if returned {
+            Waited::ForFence(xmin.and_then(|xmin| u32::try_from(xmin).ok()))
+        } else {
+            Waited::ForRow
+        },
     })
 }
 
