@@ -425,7 +425,8 @@ async fn a_row_that_this_node_inserts_at_the_same_time_is_not_written_over() -> 
         tokio::time::sleep(Duration::from_millis(300)).await;
         open.commit().await
     };
-    let (written, committed) = tokio::join!(node.take(&[change("b", 5, Insert, (1, "theirs"))], &[]), commit);
+    let theirs = [change("b", 5, Insert, (1, "theirs"))];
+    let (written, committed) = tokio::join!(node.take(&theirs, &[]), commit);
     committed?;
     assert!(written.is_err_and(|error| error.to_string().contains("inserted a row with the same key")));
     node.next.clear();
