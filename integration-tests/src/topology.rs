@@ -14,7 +14,7 @@ use crate::database::{self, Database};
 use crate::process::{Process, tail};
 use crate::random::Random;
 use crate::sync::{drop_slots, login, owned_database};
-use crate::{sql, stack};
+use crate::{records, sql, stack};
 
 /// How long anything may take that takes seconds.
 const PATIENCE: Duration = Duration::from_secs(150);
@@ -182,7 +182,7 @@ impl Topology {
             let now = self.position().await?;
             if last.as_ref() != Some(&now) {
                 (last, still) = (Some(now), Instant::now());
-            } else if still.elapsed() > Duration::from_secs(4) {
+            } else if still.elapsed() > Duration::from_secs(4) && self.is_all_taken().await? {
                 let waiting = self.all("SELECT count(*)::text FROM _syncline.waiting").await?;
                 if waiting.iter().all(|count| count == "0") {
                     return Ok(());
@@ -191,6 +191,24 @@ impl Topology {
             ensure!(Instant::now() < deadline, "it has not come to rest after {PATIENCE:?}: {last:?}");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
+    }
+
+    /// Whether every node has taken all records of all nodes: one that has just been started may have to wait for its
+    /// partitions.
+    async fn is_all_taken(&self) -> Result<bool> {
+        for table in &self.tables {
+            for origin in &self.nodes {
+                let topic = format!("{}.{}.public.{table}", self.name, origin.name);
+                let records = records::count(&topic).await?;
+                let taken = format!(
+                    "SELECT coalesce(sum(next_offset), 0)::text FROM _syncline.progress WHERE topic = '{topic}'"
+                );
+                if self.all(&taken).await?.iter().any(|taken| *taken != records.to_string()) {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
     }
 
     /// How far all nodes are with all topics.
