@@ -5,7 +5,10 @@
 //! long it is played; `KEEP=1` to leave everything running until Ctrl-C.
 #![expect(clippy::print_stdout, reason = "this program talks to a person")]
 
+mod load;
+
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -21,9 +24,9 @@ use syncline_integration_tests::{database, sql, stack, topology};
 use syncline_runtime::kafka::Admin;
 use syncline_runtime::settings::DatabaseSettings;
 
+use load::TABLES;
+
 const PATIENCE: Duration = Duration::from_secs(120);
-/// As docs/examples/nodes.sql says.
-const TABLES: [&str; 3] = ["customers", "prices", "stock"];
 /// Rows of each table at the first node before the start, and at each of the others.
 const ROWS: (u64, u64) = (100, 10);
 /// So few rows are changed that all nodes meet at them.
@@ -151,7 +154,7 @@ impl Node {
         // A stack that was made long ago has not granted it.
         topology::allow_replica_role(&mut stage::administrator(&admin).await?, &role.username).await?;
         let mut conn = database::connect(&role).await?;
-        sql::execute(&mut conn, include_str!("../../../docs/examples/nodes.sql")).await?;
+        sql::execute(&mut conn, include_str!("../../../../docs/examples/nodes.sql")).await?;
         Ok(Self { name, role, conn, changes: 0 })
     }
 
@@ -160,12 +163,12 @@ impl Node {
         let rows = if place == 0 { 0..ROWS.0 } else { 1000 * place as u64..1000 * place as u64 + ROWS.1 };
         for number in rows {
             for table in TABLES {
-                let text = insert(table, number, self.name, number);
+                let text = load::insert(table, number, self.name, number);
                 self.change(text).await?;
             }
         }
         if place > 0 {
-            self.change(insert("prices", 0, self.name, 1000)).await?;
+            self.change(load::insert("prices", 0, self.name, 1000)).await?;
         }
         Ok(())
     }
@@ -177,48 +180,8 @@ impl Node {
     }
 }
 
-/// Adds a row, or changes it if it is there.
-fn insert(table: &str, number: u64, who: &str, value: u64) -> String {
-    match table {
-        "customers" => format!(
-            "INSERT INTO customers VALUES (md5('{number}')::uuid, 'Customer {number} of {who}', '{number}@{who}.example', '{value}')
-             ON CONFLICT (id) DO UPDATE SET name = excluded.name, phone = excluded.phone"
-        ),
-        "prices" => format!(
-            "INSERT INTO prices VALUES ('sku-{number}', {value} / 10.0)
-             ON CONFLICT (sku) DO UPDATE SET price = excluded.price"
-        ),
-        _ => format!(
-            "INSERT INTO stock VALUES ('sku-{number}', {value}, 'available', now())
-             ON CONFLICT (sku) DO UPDATE SET quantity = excluded.quantity"
-        ),
-    }
-}
-
-/// What the nodes do in a round: each something else with the same row.
-fn statement(round: u64, number: u64, place: usize, node: &str, value: u64) -> String {
-    let table = TABLES[usize::try_from(value % 3).unwrap_or_default()];
-    let key =
-        if table == "customers" { format!("id = md5('{number}')::uuid") } else { format!("sku = 'sku-{number}'") };
-    match round % 6 {
-        0 => format!("UPDATE prices SET price = {} / 10.0 WHERE sku = 'sku-{number}'", value + place as u64),
-        1 => format!(
-            "UPDATE stock SET quantity = quantity + {}, status = '{}', last_counted = now() WHERE sku = 'sku-{number}'",
-            place + 1,
-            ["blocked", "available", "low"][place % 3]
-        ),
-        // One column at one node, the other at another.
-        2 if place.is_multiple_of(2) => {
-            format!("UPDATE customers SET phone = '{value}' WHERE id = md5('{number}')::uuid")
-        }
-        2 | 3 => format!("UPDATE customers SET name = 'Customer {value} of {node}' WHERE id = md5('{number}')::uuid"),
-        4 if place as u64 == round / 6 % 2 => format!("DELETE FROM {table} WHERE {key}"),
-        _ => insert(table, number, node, value + place as u64),
-    }
-}
-
 /// `syncline run`, with all that either file takes from the environment.
-fn start(file: &str, nodes: &[Node], log: &std::path::Path) -> Result<Process> {
+fn start(file: &str, nodes: &[Node], log: &Path) -> Result<Process> {
     // Nobody is told there.
     let mut variables = BTreeMap::from([("SLACK_WEBHOOK_URL".to_owned(), "http://127.0.0.1:9/".to_owned())]);
     for node in nodes {
@@ -265,7 +228,7 @@ async fn play(nodes: &mut [Node], sync: &mut Process, length: Option<Duration>) 
         sync.expect_running()?;
         let (number, value) = (random.below(CONTESTED), random.below(1000));
         let changes = nodes.iter_mut().enumerate().map(|(place, node)| {
-            let text = statement(round, number, place, node.name, value);
+            let text = load::statement(round, number, place, node.name, value);
             node.change(text)
         });
         try_join_all(changes).await?;
@@ -285,9 +248,9 @@ async fn settle(example: &Example, nodes: &[Node], sync: &mut Process) -> Result
     let before = published(&kafka, example, nodes).await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let after = published(&kafka, example, nodes).await?;
-    println!("{:<10} {:>16} {:>18} {:>16}", "node", "rows it changed", "records in Kafka", "records a second");
+    println!("{:<10} {:>16} {:>24}", "node", "rows it changed", "records a second now");
     for ((node, before), after) in nodes.iter().zip(&before).zip(&after) {
-        println!("{:<10} {:>16} {after:>18} {:>16}", node.name, node.changes, (after - before) / 2);
+        println!("{:<10} {:>16} {:>24}", node.name, node.changes, (after - before) / 2);
     }
     ensure!(before == after, "changes go on without anyone who makes them");
     Ok(())
@@ -319,9 +282,9 @@ async fn show_conflicts(node: &mut Node) -> Result<()> {
     step(&format!("conflicts noted at {}: {}", node.name, counts.join(", ")));
     let examples = format!(
         "SELECT DISTINCT ON (conflict_type) format('%s %s%s: %s by %s', table_name, key, '.' || field, conflict_type, strategy),
-           format('%s wrote %s', source_origin, coalesce(source_value::text, 'a delete')),
-           format('%s had  %s', coalesce(target_origin, 'here'), coalesce(target_value::text, 'no row')),
-           format('%s, now %s', CASE resolution WHEN 'source' THEN 'what came stays' ELSE 'what was there stays' END,
+           format('arrived from %s: %s', source_origin, coalesce(source_value::text, 'a delete')),
+           format('was there from %s: %s', coalesce(target_origin, 'here'), coalesce(target_value::text, 'no row')),
+           format('%s: %s', CASE resolution WHEN 'source' THEN 'what arrived stays' ELSE 'what was there stays' END,
              coalesce(result::text, 'no row'))
          FROM {log} ORDER BY conflict_type DESC, \"timestamp\" LIMIT 2"
     );
@@ -355,7 +318,7 @@ async fn verdict(nodes: &mut [Node]) -> Result<()> {
 }
 
 /// Hands over to the person, who ends it by Ctrl-C.
-async fn leave_running(nodes: &mut [Node], sync: &mut Process, log: &std::path::Path) -> Result<()> {
+async fn leave_running(nodes: &mut [Node], sync: &mut Process, log: &Path) -> Result<()> {
     println!("\nEverything keeps running, changes of the same rows at all nodes too, until Ctrl-C.");
     for node in nodes.iter() {
         println!("  {:<9} {}", node.name, stage::address(&node.role));
