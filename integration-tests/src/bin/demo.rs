@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 #[tokio::main]
 async fn main() -> ExitCode {
     let handed_over = AtomicBool::new(false);
-    stage::present(demo(&handed_over), &handed_over, remove()).await
+    stage::present(Box::pin(demo(&handed_over)), &handed_over, remove()).await
 }
 
 async fn demo(handed_over: &AtomicBool) -> Result<()> {

@@ -66,7 +66,7 @@ async fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let handed_over = AtomicBool::new(false);
-    stage::present(demo(example, &handed_over), &handed_over, remove(example)).await
+    stage::present(Box::pin(demo(example, &handed_over)), &handed_over, remove(example)).await
 }
 
 async fn demo(example: &Example, handed_over: &AtomicBool) -> Result<()> {
