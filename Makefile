@@ -1,9 +1,9 @@
 # One line a recipe; what needs more is a script in dev/.
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-short demo-mapped test lint check stack-up stack-down stack-status bench-smoke bench-mapping clean
+.PHONY: help build demo demo-short demo-mapped demo-bidirectional demo-hub-and-spoke test lint check stack-up stack-down stack-status bench-smoke bench-mapping clean
 
 help: ## What there is to make
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 22
 
 build: ## The program: target/release/syncline
 	dev/tools && cargo build --release --locked --workspace
@@ -16,6 +16,12 @@ demo-short: ## The same with less data
 
 demo-mapped: ## The same through mappings, filters and transforms
 	dev/demo --mapped
+
+demo-bidirectional: ## Two databases, both written to, with conflicts
+	dev/demo --bidirectional
+
+demo-hub-and-spoke: ## Three databases, all written to, with a rule for each table
+	dev/demo --hub-and-spoke
 
 test: ## All tests, on servers of their own
 	dev/test

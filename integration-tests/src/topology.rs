@@ -68,11 +68,7 @@ impl Topology {
             let server = if index % 2 == 0 { "SOURCE_PG" } else { "TARGET_PG" };
             let (role, database) = owned_database(server, &format!("{name}_{node}")).await?;
             let mut admin = database.connect().await?;
-            let grant = format!("GRANT SET ON PARAMETER session_replication_role TO {}", role.username);
-            // Two that are granted at once get into each other's way.
-            while let Err(error) = sql::execute(&mut admin, grant.as_str()).await {
-                ensure!(format!("{error:#}").contains("unique constraint"), error);
-            }
+            allow_replica_role(&mut admin, &role.username).await?;
             let mut conn = database::connect(&role).await?;
             sql::execute(&mut conn, text).await?;
             for table in tables {
@@ -158,37 +154,22 @@ impl Topology {
     ///
     /// A server refuses.
     pub async fn all(&self, query: &str) -> Result<Vec<String>> {
-        let mut answers = Vec::with_capacity(self.nodes.len());
-        for node in 0..self.nodes.len() {
-            let mut conn = self.connect(node).await?;
-            answers.push(sql::value::<Option<String>>(&mut conn, query).await?.unwrap_or_default());
-        }
-        Ok(answers)
+        all(&self.roles(), query).await
     }
 
-    /// Waits until nothing moves any more: the ends of all topics stand still for a while, and nothing waits. This is
-    /// also the proof that nothing goes round in circles.
+    /// [`comes_to_rest`], with these nodes.
     ///
     /// # Errors
     ///
-    /// It goes on, or one of `processes` has ended.
+    /// As there.
     pub async fn comes_to_rest(&self, processes: &mut [&mut Process]) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
-        let (mut last, mut still) = (None, Instant::now());
         loop {
-            for process in processes.iter_mut() {
-                process.expect_running()?;
+            comes_to_rest(&self.roles(), processes).await?;
+            if self.is_all_taken().await? {
+                return Ok(());
             }
-            let now = self.position().await?;
-            if last.as_ref() != Some(&now) {
-                (last, still) = (Some(now), Instant::now());
-            } else if still.elapsed() > Duration::from_secs(4) && self.is_all_taken().await? {
-                let waiting = self.all("SELECT count(*)::text FROM _syncline.waiting").await?;
-                if waiting.iter().all(|count| count == "0") {
-                    return Ok(());
-                }
-            }
-            ensure!(Instant::now() < deadline, "it has not come to rest after {PATIENCE:?}: {last:?}");
+            ensure!(Instant::now() < deadline, "not all nodes have taken all records after {PATIENCE:?}");
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     }
@@ -211,18 +192,8 @@ impl Topology {
         Ok(true)
     }
 
-    /// How far all nodes are with all topics.
-    async fn position(&self) -> Result<Vec<String>> {
-        let query = "SELECT string_agg(concat_ws('/', topic, partition, next_offset, stopped), ' ' \
-             ORDER BY topic, partition) FROM _syncline.progress";
-        let mut answers = Vec::new();
-        for node in 0..self.nodes.len() {
-            let mut conn = self.connect(node).await?;
-            // It is not there before the consumer's start.
-            let answer = sql::value::<Option<String>>(&mut conn, query).await;
-            answers.push(answer.ok().flatten().unwrap_or_default());
-        }
-        Ok(answers)
+    fn roles(&self) -> Vec<&DatabaseSettings> {
+        self.nodes.iter().map(|node| &node.role).collect()
     }
 
     /// Fails unless all nodes hold the same rows of a table.
@@ -298,6 +269,71 @@ impl Topology {
     }
 }
 
+/// Lets a role keep triggers still, as a node's has to; `admin` is the server's administrator.
+///
+/// # Errors
+///
+/// The server refuses.
+pub async fn allow_replica_role(admin: &mut PgConnection, role: &str) -> Result<()> {
+    let grant = format!("GRANT SET ON PARAMETER session_replication_role TO {role}");
+    // Two that are granted at once get into each other's way.
+    while let Err(error) = sql::execute(admin, grant.as_str()).await {
+        let text = format!("{error:#}");
+        ensure!(text.contains("unique constraint") || text.contains("concurrently updated"), error);
+    }
+    Ok(())
+}
+
+/// Waits until nothing moves any more: how far `nodes` are with all topics stands still for a while, and nothing waits.
+/// This is also the proof that nothing goes round in circles.
+///
+/// # Errors
+///
+/// It goes on, or one of `processes` has ended.
+pub async fn comes_to_rest(nodes: &[&DatabaseSettings], processes: &mut [&mut Process]) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    let (mut last, mut still) = (None, Instant::now());
+    loop {
+        for process in processes.iter_mut() {
+            process.expect_running()?;
+        }
+        let now = position(nodes).await?;
+        if last.as_ref() != Some(&now) {
+            (last, still) = (Some(now), Instant::now());
+        } else if still.elapsed() > Duration::from_secs(4) {
+            let waiting = all(nodes, "SELECT count(*)::text FROM _syncline.waiting").await?;
+            if waiting.iter().all(|count| count == "0") {
+                return Ok(());
+            }
+        }
+        ensure!(Instant::now() < deadline, "it has not come to rest after {PATIENCE:?}: {last:?}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// How far all nodes are with all topics.
+async fn position(nodes: &[&DatabaseSettings]) -> Result<Vec<String>> {
+    let query = "SELECT string_agg(concat_ws('/', topic, partition, next_offset, stopped), ' ' \
+         ORDER BY topic, partition) FROM _syncline.progress";
+    let mut answers = Vec::with_capacity(nodes.len());
+    for node in nodes {
+        let mut conn = database::connect(node).await?;
+        // It is not there before the consumer's start.
+        let answer = sql::value::<Option<String>>(&mut conn, query).await;
+        answers.push(answer.ok().flatten().unwrap_or_default());
+    }
+    Ok(answers)
+}
+
+async fn all(nodes: &[&DatabaseSettings], query: &str) -> Result<Vec<String>> {
+    let mut answers = Vec::with_capacity(nodes.len());
+    for node in nodes {
+        let mut conn = database::connect(node).await?;
+        answers.push(sql::value::<Option<String>>(&mut conn, query).await?.unwrap_or_default());
+    }
+    Ok(answers)
+}
+
 /// The words that only the first text has.
 fn difference(one: &str, other: &str) -> String {
     let words: Vec<&str> = one.split(' ').filter(|word| !other.split(' ').any(|others| others == *word)).collect();
@@ -306,6 +342,7 @@ fn difference(one: &str, other: &str) -> String {
 
 impl Drop for Topology {
     /// A scenario that failed: shows the ends of all logs and leaves no slot behind.
+    #[expect(clippy::print_stdout, reason = "only print! is captured and shown with the test that failed")]
     fn drop(&mut self) {
         if self.finished {
             return;

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use sqlx::{PgConnection, Row};
 use syncline_integration_tests::generator::Generator;
 use syncline_integration_tests::process::{Process, tail};
+use syncline_integration_tests::stage::{log_file, number, step};
 use syncline_integration_tests::{database, shop, sql, stack, stage};
 
 const FILE: &str = "docs/examples/mapped.yaml";
@@ -48,15 +49,15 @@ async fn main() -> Result<()> {
     let (source_role, target_role) = (stack::server("SOURCE_PG")?, stack::server("TARGET_PG")?);
     let rows = number("DEMO_ROWS", 20_000)?;
     let length = Duration::from_secs(number("DEMO_SECONDS", 8)?);
-    println!("==> a shop of about {rows} rows, and an empty target");
+    step(&format!("a shop of about {rows} rows, and an empty target"));
     stage::clear(&source_role, &target_role, PREFIX).await?;
     let mut source = database::connect(&source_role).await?;
     shop::create(&mut source, rows).await?;
     sql::execute(&mut source, "ALTER TABLE users REPLICA IDENTITY FULL; ALTER TABLE products REPLICA IDENTITY FULL")
         .await?;
 
-    println!("==> syncline run -f {FILE}, with writes going on");
-    let log = std::env::temp_dir().join(format!("syncline-demo-mapped-{}.log", std::process::id()));
+    step(&format!("syncline run -f {FILE}, with writes going on"));
+    let log = log_file("demo-mapped");
     let mut sync = stage::start(FILE, &source_role, &target_role, &log)?;
     let (control, load) = Generator::new(database::connect(&source_role).await?, 2026).spawn(LOAD_A_SECOND);
     tokio::time::sleep(length).await;
@@ -108,11 +109,4 @@ async fn digest(conn: &mut PgConnection, query: &str) -> Result<(i64, Option<Str
     );
     let row = sql::rows(conn, text).await?.into_iter().next().context("an aggregate without a row")?;
     Ok((row.try_get(0)?, row.try_get(1)?))
-}
-
-fn number(name: &str, default: u64) -> Result<u64> {
-    match std::env::var(name) {
-        Ok(text) => text.parse().with_context(|| format!("{name} is not a number: {text}")),
-        Err(_) => Ok(default),
-    }
 }

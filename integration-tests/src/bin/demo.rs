@@ -5,17 +5,18 @@
 #![expect(clippy::print_stdout, reason = "this program talks to a person")]
 
 use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use sqlx::{PgConnection, Row};
 use syncline_integration_tests::compare::{self, Name};
 use syncline_integration_tests::database;
 use syncline_integration_tests::generator::{Control, Generator};
 use syncline_integration_tests::process::{Process, tail};
+use syncline_integration_tests::stage::{log_file, number, step};
 use syncline_integration_tests::{shop, sql, stack, stage};
 use syncline_runtime::kafka::Admin;
 use syncline_runtime::settings::DatabaseSettings;
@@ -26,48 +27,17 @@ const SLOT: &str = "shop_analytics";
 const FILE: &str = "docs/examples/one-way.yaml";
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What a shell reports for a program that Ctrl-C has ended.
-const INTERRUPTED: u8 = 130;
-
 #[tokio::main]
 async fn main() -> ExitCode {
     let handed_over = AtomicBool::new(false);
-    let outcome = tokio::select! {
-        // First, for `syncline` ends at Ctrl-C too, and that is no failure then.
-        biased;
-        _ = tokio::signal::ctrl_c() => None,
-        outcome = demo(&handed_over) => Some(outcome),
-    };
-    match outcome {
-        Some(Ok(())) => ExitCode::SUCCESS,
-        Some(Err(error)) => {
-            println!("\nThe demo failed: {error:#}");
-            ExitCode::FAILURE
-        }
-        None => {
-            println!();
-            step("Ctrl-C: removing what the demo has made (once more leaves it there)");
-            let removed = tokio::select! {
-                removed = remove() => removed,
-                _ = tokio::signal::ctrl_c() => Err(anyhow!("interrupted")),
-            };
-            match removed {
-                Ok(()) if handed_over.into_inner() => ExitCode::SUCCESS,
-                Ok(()) => INTERRUPTED.into(),
-                Err(error) => {
-                    println!("\nNot all of it could be removed: {error:#}");
-                    INTERRUPTED.into()
-                }
-            }
-        }
-    }
+    stage::present(Box::pin(demo(&handed_over)), &handed_over, remove()).await
 }
 
 async fn demo(handed_over: &AtomicBool) -> Result<()> {
     let rows = number("DEMO_ROWS", 60_000)?;
     let length = Duration::from_secs(number("DEMO_SECONDS", 20)?);
     let rate = u32::try_from(number("DEMO_RATE", 600)?)?;
-    let keep = std::env::var("KEEP").is_ok_and(|value| value == "1");
+    let keep = stage::keep();
     let (source_role, target_role) = (stack::server("SOURCE_PG")?, stack::server("TARGET_PG")?);
 
     step("an empty shop, an empty target, no topics");
@@ -78,7 +48,7 @@ async fn demo(handed_over: &AtomicBool) -> Result<()> {
     shop::create(&mut source, rows).await?;
 
     step(&format!("syncline run -f {FILE}"));
-    let log = log_file();
+    let log = log_file("demo");
     let mut sync = stage::start(FILE, &source_role, &target_role, &log)?;
     let started = Instant::now();
     let (control, load) = Generator::new(database::connect(&source_role).await?, 2026).spawn(rate);
@@ -116,23 +86,8 @@ async fn demo(handed_over: &AtomicBool) -> Result<()> {
 /// Removes what the demo has made, its log too.
 async fn remove() -> Result<()> {
     stage::clear(&stack::server("SOURCE_PG")?, &stack::server("TARGET_PG")?, PREFIX).await?;
-    std::fs::remove_file(log_file()).ok();
+    std::fs::remove_file(log_file("demo")).ok();
     Ok(())
-}
-
-fn log_file() -> PathBuf {
-    std::env::temp_dir().join(format!("syncline-demo-{}.log", std::process::id()))
-}
-
-fn number(name: &str, default: u64) -> Result<u64> {
-    match std::env::var(name) {
-        Ok(text) => text.parse().with_context(|| format!("{name} is not a number: {text}")),
-        Err(_) => Ok(default),
-    }
-}
-
-fn step(text: &str) {
-    println!("==> {text}");
 }
 
 /// What the demo looks at while the sync works.
@@ -408,11 +363,9 @@ async fn leave_running(
     target: &DatabaseSettings,
     log: &Path,
 ) -> Result<()> {
-    let address =
-        |db: &DatabaseSettings| format!("psql -h {} -p {} -U {} {}", db.host, db.port, db.username, db.database);
     println!("\nEverything keeps running, the load too, until Ctrl-C.");
-    println!("  source:   {}    (password syncline)", address(source));
-    println!("  target:   {}    (password syncline)", address(target));
+    println!("  source:   {}", stage::address(source));
+    println!("  target:   {}", stage::address(target));
     println!("  kafka:    {}", stack::variable("KAFKA_BOOTSTRAP")?);
     println!("  registry: {}", stack::variable("SCHEMA_REGISTRY_URL")?);
     println!("  log:      {}    (syncline is process {})", log.display(), sync.id());
