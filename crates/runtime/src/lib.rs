@@ -2,6 +2,7 @@
 //! retry, shutdown.
 
 pub mod config;
+pub mod http;
 pub mod kafka;
 pub mod registry;
 pub mod retry;
