@@ -1,5 +1,5 @@
-//! What any Syncline process needs, ignorant of changes: configuration loading, secrets, Kafka, registry, telemetry,
-//! retry, shutdown.
+//! What any Syncline process needs, ignorant of changes: configuration loading, secrets, Kafka, registry, HTTP,
+//! telemetry, retry, shutdown.
 
 pub mod config;
 pub mod http;

@@ -10,7 +10,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::io::Write;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use syncline_consumer::config::{NodeSettings, TargetConfig};
 use syncline_consumer::targets::postgres::PostgresTarget;
 use syncline_consumer::targets::postgres::conflicts::{Conflict, Conflicts as Log, Filter, ResolveError, Side, Wish};
@@ -211,6 +211,8 @@ fn example_node() -> NodeSettings {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     #[test]

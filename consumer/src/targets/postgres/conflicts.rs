@@ -1,6 +1,7 @@
 //! The log of conflicts as a person reads it. [`resolve`] writes what the person decides.
 
 mod resolve;
+mod table;
 
 use std::time::Duration;
 
