@@ -67,7 +67,7 @@ pub struct ConflictLog {
 /// `conflict_log.alerting`, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alerting {
-    /// More conflicts than this within an hour, at this node, raise the alarm.
+    /// As many conflicts as this within an hour, at this node, raise the alarm.
     pub threshold: u64,
     /// Who is told; at least one.
     pub notify: Vec<Notify>,
@@ -76,7 +76,7 @@ pub struct Alerting {
 /// One that is told of many conflicts. The addresses are secrets: whoever knows them can write there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notify {
-    /// A warning in the process's log.
+    /// An error in the process's log.
     Log,
     /// A channel of Slack.
     Slack {

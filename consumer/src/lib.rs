@@ -1,5 +1,6 @@
 //! Kafka to targets: take, decode, coalesce, write, commit.
 
+mod alarm;
 pub mod batch;
 pub mod caught_up;
 pub mod chunk;

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tracing::{Instrument, info, warn};
 
+use crate::alarm::Alarm;
 use crate::batch::Limits;
 use crate::caught_up::{self, Group};
 use crate::config::{ConsumerConfig, TargetConfig};
@@ -94,6 +95,9 @@ pub async fn run(config: ConsumerConfig, options: RunOptions, shutdown: Shutdown
     let polling = intake::start(&config.kafka, &config.consumer_group, doors, orders, options.stats)?;
     tasks.spawn(topics.clone().follow(commands.clone(), stop.clone()).in_current_span());
     tasks.spawn(maintain(Arc::clone(&group.target), stop.clone()).in_current_span());
+    if let Some(alarm) = config.node.as_ref().and_then(Alarm::of) {
+        tasks.spawn(alarm.watch(Arc::clone(&group.target), stop.clone()).in_current_span());
+    }
 
     let mut ended = polling.ended;
     let mut polls = true;

@@ -6,6 +6,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use syncline_runtime::telemetry::LogFormat;
 
+use crate::conflicts::Conflicts;
 use crate::connectors::Connectors;
 use crate::takeover::Takeover;
 use crate::transform::Transform;
@@ -92,6 +93,11 @@ pub(crate) enum Verb {
         The producer runs in another process or on another machine; it is told through Kafka. Without one, the next to \
         start acts on what was asked.")]
     Snapshot(Snapshot),
+    /// Look at conflicts between several writable databases, and decide them
+    #[command(after_help = "Examples:\n  syncline conflicts list -f sync.yaml --since 1h\n  \
+        syncline conflicts explain -f sync.yaml 3f2a\n  \
+        syncline conflicts resolve -f sync.yaml 3f2a --take target")]
+    Conflicts(Box<Conflicts>),
     /// Try `table_mappings` on changes of your own
     #[command(after_help = "Example:\n  syncline transform test -f sync.yaml cases.yaml")]
     Transform(Transform),

@@ -8,7 +8,7 @@ use crate::cli::{self, Cli, Long, Verb};
 use crate::config::{Sides, SyncConfig};
 use crate::failure::Failure;
 use crate::progress::Display;
-use crate::{check, connectors, parts, resync, run, snapshot, takeover, transform};
+use crate::{check, conflicts, connectors, parts, resync, run, snapshot, takeover, transform};
 
 /// Does what was typed.
 ///
@@ -24,6 +24,7 @@ pub(crate) fn lead(cli: Cli) -> Result<(), Failure> {
         Verb::Snapshot(options) => once(snapshot::snapshot(options), format),
         Verb::Resync(options) => once(resync::resync(options), format),
         Verb::Connectors(options) => once(connectors::connectors(*options), format),
+        Verb::Conflicts(options) => once(conflicts::conflicts(*options), format),
         Verb::Takeover(options) => once(takeover::takeover(*options), format),
         Verb::Transform(options) => transform::transform(options),
         Verb::Completions { shell } => {

@@ -3,6 +3,7 @@
 mod check;
 mod cli;
 mod config;
+mod conflicts;
 mod connectors;
 mod failure;
 mod life;

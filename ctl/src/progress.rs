@@ -124,6 +124,7 @@ fn log(sample: &Sample) {
             rate = row.rate,
             lag_records = row.lag_records,
             lag_seconds = row.lag_seconds,
+            conflicts = (row.conflicts > 0).then_some(row.conflicts),
             "progress"
         );
     }

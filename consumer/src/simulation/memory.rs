@@ -80,6 +80,10 @@ impl Target for Memory {
         Ok(())
     }
 
+    async fn conflicts_since(&self, _: Duration) -> Result<u64, TargetError> {
+        Ok(0)
+    }
+
     async fn writer(&self) -> Result<Box<dyn Writer>, TargetError> {
         Ok(Box::new(self.clone()))
     }

@@ -8,6 +8,7 @@ pub mod postgres;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use syncline_event::avro::value::Value;
@@ -82,6 +83,13 @@ pub trait Target: Send + Sync {
     ///
     /// Unreachable or refused; nothing else depends on it.
     async fn maintain(&self) -> Result<(), TargetError>;
+
+    /// How many conflicts between nodes were written down within a while until now.
+    ///
+    /// # Errors
+    ///
+    /// Unreachable or refused; nothing else depends on it.
+    async fn conflicts_since(&self, window: Duration) -> Result<u64, TargetError>;
 
     /// Opens a writer: one connection, one transaction at a time.
     ///

@@ -1,7 +1,8 @@
-//! What any Syncline process needs, ignorant of changes: configuration loading, secrets, Kafka, registry, telemetry,
-//! retry, shutdown.
+//! What any Syncline process needs, ignorant of changes: configuration loading, secrets, Kafka, registry, HTTP,
+//! telemetry, retry, shutdown.
 
 pub mod config;
+pub mod http;
 pub mod kafka;
 pub mod registry;
 pub mod retry;

@@ -43,14 +43,14 @@ const ALERTING: &[Field] = &[
         "threshold",
         Kind::Integer { min: 1, max: 1_000_000_000 },
         Is("100"),
-        "More conflicts than this within an hour, at one node, raise the alarm.",
+        "As many conflicts as this within an hour, at one node, raise the alarm.",
     ),
     Field::new(
         "notify",
         Kind::Texts,
         Required,
-        "Who is told: `slack:#channel`, which needs `slack_webhook_url`; `webhook:https://…`, which gets a JSON object; `log`, a \
-         warning in the process's log.",
+        "Who is told: `slack:#channel`, which needs `slack_webhook_url`; `webhook:https://…`, which gets a JSON object; `log`, an \
+         error in the process's log.",
     ),
     Field::new(
         "slack_webhook_url",

@@ -34,6 +34,8 @@ pub(super) struct Row {
     pub(super) lag_records: Option<i64>,
     /// Age of the last applied change, while there are records to apply.
     pub(super) lag_seconds: Option<u64>,
+    /// Conflicts between nodes since the start; a topology's tables only.
+    pub(super) conflicts: u64,
     /// Why a partition stopped.
     pub(super) stopped: Option<String>,
     /// Whether anything changed since the moment before.
@@ -117,6 +119,9 @@ fn read(counters: &Counters) -> BTreeMap<String, Row> {
         row.applied = stats.applied;
         times.insert(topic_part(table), stats.source_time_us);
     }
+    for ((table, _), count) in &consumer.conflicts {
+        row(&mut rows, table).conflicts += count;
+    }
     for ((topic, _), partition) in &consumer.partitions {
         let mut prefixes = counters.topic_prefixes.iter();
         let table = prefixes.find_map(|prefix| topic.strip_prefix(prefix.as_str())?.strip_prefix('.')).unwrap_or(topic);
@@ -162,7 +167,8 @@ fn compare(row: &mut Row, before: Option<&Row>, elapsed: Duration) {
     let capture_rate = per_second(captured, elapsed);
     row.snapshot_left =
         row.snapshot_left.and_then(|left| left.as_secs().checked_div(capture_rate)).map(Duration::from_secs);
-    row.moved = captured > 0 || applied > 0 || before.is_none_or(|before| before.stopped != row.stopped);
+    let told = |before: &Row| before.stopped == row.stopped && before.conflicts == row.conflicts;
+    row.moved = captured > 0 || applied > 0 || !before.is_some_and(told);
 }
 
 fn per_second(count: u64, elapsed: Duration) -> u64 {

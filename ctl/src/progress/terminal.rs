@@ -93,7 +93,11 @@ fn state(row: &Row) -> String {
             Some(left) if left > Duration::ZERO => format!("copying {percent}%, {} left", HumanDuration(left)),
             _ => format!("copying {percent}%"),
         },
-        (None, None) => "streaming".to_owned(),
+        (None, None) => match row.conflicts {
+            0 => "streaming".to_owned(),
+            1 => "streaming, 1 conflict".to_owned(),
+            count => format!("streaming, {} conflicts", HumanCount(count)),
+        },
     }
 }
 
@@ -122,6 +126,13 @@ mod tests {
             text.contains("12,345") && text.contains("stopped: a missing row") && text.contains("2.00 KiB"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn conflicts_are_counted_where_there_are_any() {
+        let row = |conflicts| Row { conflicts, ..Row::default() };
+        let shown = [0, 1, 1234].map(|count| state(&row(count)));
+        assert_eq!(shown, ["streaming", "streaming, 1 conflict", "streaming, 1,234 conflicts"]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 mod barriers;
 mod bind;
 mod choose;
+pub mod conflicts;
 mod contest;
 mod datetime;
 mod described;
@@ -22,6 +23,7 @@ pub use choose::Choice;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::PgConnection;
@@ -139,6 +141,13 @@ impl Target for PostgresTarget {
     async fn maintain(&self) -> Result<(), TargetError> {
         let Some(node) = &self.node else { return Ok(()) };
         topology::maintain(&mut self.connector.connect().await?, &node.log).await
+    }
+
+    async fn conflicts_since(&self, window: Duration) -> Result<u64, TargetError> {
+        if self.node.is_none() {
+            return Ok(0);
+        }
+        conflicts::count(&mut self.connector.connect().await?, window).await
     }
 
     async fn writer(&self) -> Result<Box<dyn Writer>, TargetError> {
