@@ -288,6 +288,7 @@ fn difference(one: &str, other: &str) -> String {
 
 impl Drop for Topology {
     /// A scenario that failed: shows the ends of all logs and leaves no slot behind.
+    #[expect(clippy::print_stdout, reason = "only print! is captured and shown with the test that failed")]
     fn drop(&mut self) {
         if self.finished {
             return;
