@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use syncline_integration_tests::process::Process;
 use syncline_integration_tests::topology::Topology;
 use syncline_integration_tests::{sql, sync};
 
@@ -28,13 +29,8 @@ async fn listed(topology: &Topology) -> Result<Vec<Value>> {
     Ok(all)
 }
 
-fn id(conflict: &Value) -> Result<&str> {
-    conflict["id"].as_str().context("an id")
-}
-
-#[tokio::test]
-async fn a_person_can_take_the_side_that_lost() -> Result<()> {
-    let mut topology = Topology::create("decide", &["hq", "eu"], &["kv"], KV).await?;
+/// Both nodes change a row while neither hears of the other, and then do; eu is the later one.
+async fn meet(topology: &Topology) -> Result<Process> {
     let (mut hq, mut eu) = (topology.connect(0).await?, topology.connect(1).await?);
     sql::execute(&mut hq, "INSERT INTO kv VALUES (1, 'old', 1)").await?;
     let mut process = topology.start(&["run"])?;
@@ -45,7 +41,17 @@ async fn a_person_can_take_the_side_that_lost() -> Result<()> {
     let mut process = topology.start(&["run"])?;
     topology.comes_to_rest(&mut [&mut process]).await?;
     assert_eq!(topology.check("kv").await?[0], "(1,second,1)");
+    Ok(process)
+}
 
+fn id(conflict: &Value) -> Result<&str> {
+    conflict["id"].as_str().context("an id")
+}
+
+#[tokio::test]
+async fn a_person_can_take_the_side_that_lost() -> Result<()> {
+    let mut topology = Topology::create("decide", &["hq", "eu"], &["kv"], KV).await?;
+    let mut process = meet(&topology).await?;
     let all = listed(&topology).await?;
     ensure!(all.len() == 2, "{all:?}");
     let (at_eu, at_hq) = (&all[0], &all[1]);
@@ -113,16 +119,12 @@ async fn a_person_can_take_the_side_that_lost() -> Result<()> {
 async fn a_masked_value_is_not_written() -> Result<()> {
     let mut topology = Topology::create("masked", &["hq", "eu"], &["kv"], KV).await?;
     topology.log = vec!["mask: [v]".to_owned()];
-    let (mut hq, mut eu) = (topology.connect(0).await?, topology.connect(1).await?);
-    sql::execute(&mut hq, "INSERT INTO kv VALUES (1, 'hq', 1)").await?;
-    sql::execute(&mut eu, "INSERT INTO kv VALUES (1, 'eu', 2)").await?;
-    let mut process = topology.start(&["run"])?;
-    topology.comes_to_rest(&mut [&mut process]).await?;
+    let mut process = meet(&topology).await?;
     let all = listed(&topology).await?;
     let one = id(all.first().context("a conflict")?)?;
     let text = says(&topology, &["conflicts", "resolve", one, "--take", "source"], 1).await?;
     sync::says(&text, &["column v", "masked", "nothing was changed"])?;
-    assert_eq!(topology.check("kv").await?[0], "(1,hq,1)");
+    assert_eq!(topology.check("kv").await?[0], "(1,second,1)");
     process.stop().await?;
     topology.finish().await
 }

@@ -101,7 +101,7 @@ async fn demo(example: &Example, handed_over: &AtomicBool) -> Result<()> {
         step(&format!("all nodes change the same rows at the same moment, for {} s", length.as_secs()));
         play(&mut nodes, &mut sync, Some(length)).await?;
         step("nobody writes any more; waiting until nothing moves");
-        settle(example, &nodes, &mut sync).await
+        settle(example, &mut nodes, &mut sync).await
     };
     if let Err(error) = work.await {
         println!("\n--- end of {}\n{}", log.display(), tail(&sync.log()));
@@ -112,7 +112,9 @@ async fn demo(example: &Example, handed_over: &AtomicBool) -> Result<()> {
         show_conflicts(node).await?;
     }
     step("comparing all nodes, row by row");
-    verdict(&mut nodes).await?;
+    verdict(&mut nodes)
+        .await
+        .with_context(|| format!("the databases stay for a look at them, and {}", log.display()))?;
     // As it was found, so that the next one to use the stack does not meet half of a sync.
     remove(example).await?;
     std::fs::remove_file(log).ok();
@@ -239,12 +241,18 @@ async fn play(nodes: &mut [Node], sync: &mut Process, length: Option<Duration>) 
 }
 
 /// Waits until nothing moves any more, and says what each node has done.
-async fn settle(example: &Example, nodes: &[Node], sync: &mut Process) -> Result<()> {
+async fn settle(example: &Example, nodes: &mut [Node], sync: &mut Process) -> Result<()> {
     let begin = Instant::now();
     let roles: Vec<&DatabaseSettings> = nodes.iter().map(|node| &node.role).collect();
     topology::comes_to_rest(&roles, &mut [sync]).await?;
-    println!("at rest after {:.1} s", begin.elapsed().as_secs_f64());
     let kafka = stack::admin().await?;
+    // What stands still may also be stuck.
+    while let Some(behind) = unread(&kafka, example, nodes).await? {
+        sync.expect_running()?;
+        ensure!(begin.elapsed() < PATIENCE, "{behind} after {PATIENCE:?}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    println!("at rest after {:.1} s", begin.elapsed().as_secs_f64());
     let before = published(&kafka, example, nodes).await?;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let after = published(&kafka, example, nodes).await?;
@@ -268,6 +276,22 @@ async fn published(kafka: &Admin, example: &Example, nodes: &[Node]) -> Result<V
         counts.push(count);
     }
     Ok(counts)
+}
+
+/// Which node has not read all of the topics, if any.
+async fn unread(kafka: &Admin, example: &Example, nodes: &mut [Node]) -> Result<Option<String>> {
+    let all: i64 = published(kafka, example, nodes).await?.iter().sum();
+    let prefix = example.prefix;
+    for node in nodes {
+        let text = format!(
+            "SELECT coalesce(sum(next_offset), 0)::int8 FROM _syncline.progress WHERE starts_with(topic, '{prefix}')"
+        );
+        let read: i64 = sql::value(&mut node.conn, text).await?;
+        if read < all {
+            return Ok(Some(format!("{} has read {read} of {all} records", node.name)));
+        }
+    }
+    Ok(None)
 }
 
 /// How many conflicts of which type a node has noted, and two of them.
