@@ -17,7 +17,7 @@ mod write;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use sqlx::{AssertSqlSafe, PgConnection, Row};
+use sqlx::{AssertSqlSafe, PgConnection};
 use syncline_event::stamp::{APPLIED_PREFIX, Applied, AppliedProgress, Seen, Stamp};
 use syncline_event::table::TableDefinition;
 use syncline_runtime::retry::ErrorClass;
@@ -257,24 +257,36 @@ async fn look(
     let is_others = |range: &Range<usize>| {
         entrants[range.clone()].iter().any(|entrant| !entrant.own || entrant.operation == Operation::Delete)
     };
-    let contested: Vec<usize> = (0..ranges.len()).filter(|index| is_others(&ranges[*index])).collect();
-    let all: Vec<usize> = (0..ranges.len()).collect();
-    for (indexes, lock) in [(&contested, true), (&all, false)] {
-        let rows: Vec<RowAt<'_>> = indexes.iter().map(|index| entrants[ranges[*index].start].row).collect();
-        let Some(first) = rows.first() else { continue };
-        let mut query = sqlx::query(AssertSqlSafe(first.table.look(lock)));
-        for array in CellArray::key(first.table, &rows) {
-            query = query.bind(array);
-        }
-        for row in query.fetch_all(&mut *conn).await.map_err(|error| doing.error(error))? {
-            let read = || Ok((row.try_get::<i64, _>(0)?, row.try_get::<i64, _>(1)?));
-            let (number, xmin) = read().map_err(|error| doing.error(error))?;
-            let Some(index) = usize::try_from(number - 1).ok().and_then(|number| indexes.get(number)) else { continue };
-            let found = &mut found[*index];
-            if !lock && found.row.is_none() && is_others(&ranges[*index]) {
-                found.locked = false;
-            }
-            found.row = u32::try_from(xmin).ok();
+    let all = 0..ranges.len();
+    let (contested, own): (Vec<usize>, Vec<usize>) = all.partition(|index| is_others(&ranges[*index]));
+    look_at(conn, doing, (entrants, ranges, &contested), found, true).await?;
+    // What is there all the same is somebody else's just now.
+    let rest = contested.into_iter().filter(|index| found[*index].row.is_none()).collect::<Vec<_>>();
+    look_at(conn, doing, (entrants, ranges, &rest), found, false).await?;
+    for index in rest {
+        found[index].locked = found[index].row.is_none();
+    }
+    look_at(conn, doing, (entrants, ranges, &own), found, false).await
+}
+
+/// Finds the rows of some keys.
+async fn look_at(
+    conn: &mut PgConnection,
+    doing: Doing<'_>,
+    (entrants, ranges, indexes): (&[Entrant<'_>], &[Range<usize>], &[usize]),
+    found: &mut [Found],
+    lock: bool,
+) -> Result<(), TargetError> {
+    let rows: Vec<RowAt<'_>> = indexes.iter().map(|index| entrants[ranges[*index].start].row).collect();
+    let Some(first) = rows.first() else { return Ok(()) };
+    let mut query = sqlx::query_as::<_, (i64, i64)>(AssertSqlSafe(first.table.look(lock)));
+    for array in CellArray::key(first.table, &rows) {
+        query = query.bind(array);
+    }
+    for (number, xmin) in query.fetch_all(conn).await.map_err(|error| doing.error(error))? {
+        let index = usize::try_from(number - 1).ok().and_then(|number| indexes.get(number));
+        if let Some(index) = index {
+            found[*index].row = u32::try_from(xmin).ok();
         }
     }
     Ok(())

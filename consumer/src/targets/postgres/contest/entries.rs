@@ -20,28 +20,52 @@ const MOST_PATIENCE: Duration = Duration::from_secs(5);
 const DOING: Doing<'static> = Doing::Bookkeeping("comparing changes of several nodes (_syncline.row_stamps)");
 
 /// Locks the keys' entries, which are made where they are missing, and tells what they hold. `keys` are sorted, and so
-/// is the answer: all writers lock in this order.
+/// is the answer. All writers lock in this order: what is there, then what is made, each sorted.
 pub(super) async fn lock(conn: &mut PgConnection, table: &str, keys: &[&[u8]]) -> Result<Vec<Found>, TargetError> {
-    sqlx::query(
-        "INSERT INTO _syncline.row_stamps (table_name, key) \
-         SELECT $1, k FROM unnest($2::bytea[]) AS k ON CONFLICT DO NOTHING",
-    )
-    .bind(table)
-    .bind(keys)
-    .execute(&mut *conn)
-    .await
-    .map_err(|error| DOING.error(error))?;
+    let mut all: Vec<Option<Found>> = vec![None; keys.len()];
+    select(conn, table, keys, keys, &mut all).await?;
+    let missing: Vec<&[u8]> = keys.iter().zip(&all).filter(|(_, found)| found.is_none()).map(|(key, _)| *key).collect();
+    if !missing.is_empty() {
+        sqlx::query(
+            "INSERT INTO _syncline.row_stamps (table_name, key) \
+             SELECT $1, k FROM unnest($2::bytea[]) AS k ON CONFLICT DO NOTHING",
+        )
+        .bind(table)
+        .bind(&missing)
+        .execute(&mut *conn)
+        .await
+        .map_err(|error| DOING.error(error))?;
+        select(conn, table, keys, &missing, &mut all).await?;
+    }
+    Ok(all.into_iter().map(|found| found.expect("an entry that was missing has been made")).collect())
+}
+
+/// Locks some of the entries and puts them in their places among `keys`.
+async fn select(
+    conn: &mut PgConnection,
+    table: &str,
+    keys: &[&[u8]],
+    wanted: &[&[u8]],
+    all: &mut [Option<Found>],
+) -> Result<(), TargetError> {
     let rows = sqlx::query(
-        "SELECT s.clock_us, s.counter, s.origin, s.topic_partition, s.record_offset, s.seen, s.deleted, s.row_xmin, s.state::text AS state, \
+        "SELECT s.key, s.clock_us, s.counter, s.origin, s.topic_partition, s.record_offset, s.seen, s.deleted, s.row_xmin, \
+         s.state::text AS state, \
          EXISTS (SELECT FROM _syncline.waiting w WHERE w.table_name = s.table_name AND w.key = s.key) AS waits \
          FROM _syncline.row_stamps s WHERE s.table_name = $1 AND s.key = ANY ($2::bytea[]) ORDER BY s.key FOR UPDATE OF s",
     )
     .bind(table)
-    .bind(keys)
+    .bind(wanted)
     .fetch_all(conn)
     .await
     .map_err(|error| DOING.error(error))?;
-    rows.iter().map(found).collect::<Result<_, _>>().map_err(|error| DOING.error(error))
+    for row in &rows {
+        let key: &[u8] = row.try_get("key").map_err(|error| DOING.error(error))?;
+        if let Ok(place) = keys.binary_search(&key) {
+            all[place] = Some(found(row).map_err(|error| DOING.error(error))?);
+        }
+    }
+    Ok(())
 }
 
 fn found(row: &PgRow) -> Result<Found, sqlx::Error> {
