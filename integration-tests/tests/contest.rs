@@ -480,6 +480,7 @@ async fn columns_that_different_nodes_changed_are_merged() -> Result<()> {
     let mine = node.local("UPDATE t SET name = 'mine'").await?;
     let theirs = Said { note: "theirs", old: Some(("old", "old")), saw: 1, ..change("b", 15, Update, (1, "old")) };
     assert_eq!(node.take(&[theirs], &[]).await?.set_aside, 1, "mine has no stamp yet");
+    assert_eq!(node.notes().await?, "mine/theirs", "a column that nobody has written here is free");
     let fence = node.fence().await?;
     let mine = Said { note: "old", old: Some(("old", "old")), ..own(mine, 20, Update, (1, "mine")) };
     node.take(&[mine], &[fence]).await?;

@@ -9,7 +9,7 @@ use serde_json::json;
 use sqlx::PgConnection;
 use syncline_event::handling::{DecimalHandling, Handling, TimePrecision};
 use syncline_event::header::{BarrierKind, HEADER_NAME, Header, Stamped};
-use syncline_event::stamp::{APPLIED_PREFIX, Applied, AppliedProgress, FENCE_PREFIX, Fence};
+use syncline_event::stamp::{APPLIED_PREFIX, Applied, AppliedProgress, FENCE_PREFIX, Fence, Held, key_hash};
 use syncline_integration_tests::database::Database;
 use syncline_integration_tests::records::{self, Record};
 use syncline_integration_tests::sql::{execute, value};
@@ -186,6 +186,8 @@ fn applying(topology: &str, clock_us: u64, progress: &[(&str, u32, u64)], statem
         table: (*table).into(),
         partition: *partition,
         next_offset: *next_offset,
+        held_from: None,
+        crowded: false,
     });
     let applied =
         Applied { topology: topology.into(), clock_us, counter: 3, progress: progress.collect(), held: Vec::new() };
@@ -214,7 +216,16 @@ async fn changes_are_stamped_in_the_order_of_the_log_and_applied_ones_are_left_o
     let xid: String = value(&mut conn, "SELECT pg_current_xact_id()::text").await?;
     execute(&mut conn, "UPDATE t SET id = 4 WHERE id = 3; DELETE FROM t WHERE id = 4; COMMIT").await?;
     execute(&mut conn, "UPDATE t SET v = 'e' WHERE id = 1").await?;
-    let found = read_once(&topic, "an update of 1", |found| changes(found, 1).len() == 2).await?;
+    // Partitions are acknowledged in no order.
+    let tombstones = |found: &[Read]| {
+        let is_tombstone = |read: &&Read| read.record.key.is_some() && read.record.value.is_none();
+        found.iter().filter(is_tombstone).cloned().collect::<Vec<_>>()
+    };
+    let all = |found: &[Read]| {
+        let counts = [1, 3, 4].map(|id| changes(found, id).len());
+        counts[0] == 2 && counts[1] + counts[2] == 5 && tombstones(found).len() == 2
+    };
+    let found = read_once(&topic, "an update of 1 and what was before it", all).await?;
     let (third, fourth, first) = (changes(&found, 3), changes(&found, 4), changes(&found, 1));
     // An insert, an update, a key change's two records and a delete, all of one transaction.
     let times: Vec<_> = third.iter().chain(&fourth).map(|read| read.time()).collect();
@@ -223,8 +234,7 @@ async fn changes_are_stamped_in_the_order_of_the_log_and_applied_ones_are_left_o
     for read in third.iter().chain(&fourth) {
         ensure!(read.stamped()?.transaction.to_string() == xid, "{read:?}, not {xid}");
     }
-    let tombstones = found.iter().filter(|read| read.record.key.is_some() && read.record.value.is_none());
-    ensure!(tombstones.clone().count() == 2 && tombstones.clone().all(|read| read.header.stamped.is_none()));
+    ensure!(tombstones(&found).iter().all(|read| read.header.stamped.is_none()));
 
     // An hour ahead.
     let ahead = now_us()? + 3_600_000_000;
@@ -233,7 +243,8 @@ async fn changes_are_stamped_in_the_order_of_the_log_and_applied_ones_are_left_o
     execute(&mut conn, applying("shop", ahead, &[("public.t", 1, 7), ("public.u", 0, 9)], statements)?).await?;
     execute(&mut conn, applying("another", ahead * 2, &[], "INSERT INTO t VALUES (101, 'y')")?).await?;
     execute(&mut conn, "UPDATE t SET v = 'f' WHERE id = 1; INSERT INTO u VALUES (1, 'z')").await?;
-    let found = read_once(&topic, "another update of 1", |found| changes(found, 1).len() == 3).await?;
+    let both = |found: &[Read]| changes(found, 1).len() == 3 && holds(found, 101);
+    let found = read_once(&topic, "another update of 1 and what another topology wrote", both).await?;
     ensure!(!holds(&found, 100) && changes(&found, 2).len() == 1, "a change that was applied is published: {found:#?}");
     let others = changes(&found, 101)[0];
     ensure!(others.time() == (ahead, 4), "{others:?}");
@@ -245,6 +256,21 @@ async fn changes_are_stamped_in_the_order_of_the_log_and_applied_ones_are_left_o
     ensure!(!holds(&found, 100), "{found:#?}");
     let seen = &changes(&found, 1)[0].stamped()?.seen;
     ensure!(seen.origins == [("eu".to_owned(), vec![9])], "{seen:?}");
+
+    // A row that does not show all of that yet.
+    let held =
+        Held { table: "public.t".into(), key: key_hash(["1"]), origin: "eu".into(), partition: 1, from: Some(5) };
+    let held = Applied { topology: "shop".into(), clock_us: 1, counter: 0, progress: Vec::new(), held: vec![held] };
+    let held = literal(json!(held));
+    execute(&mut conn, format!("SELECT pg_logical_emit_message(true, '{APPLIED_PREFIX}', '{held}')")).await?;
+    execute(&mut conn, "UPDATE t SET v = 'g' WHERE id = 1; INSERT INTO t VALUES (5, 'g')").await?;
+    let both = |found: &[Read]| changes(found, 1).len() == 4 && holds(found, 5);
+    let found = read_once(&topic, "what is behind it", both).await?;
+    for (id, next) in [(1, 5), (5, 7)] {
+        let of_row = changes(&found, id);
+        let last = of_row.last().with_context(|| format!("{id} is not there"))?.stamped()?;
+        ensure!(last.seen.origins == [("eu".to_owned(), vec![0, next])], "{id}: {last:?}");
+    }
 
     // A message that is not the first statement comes too late.
     let late = applying("shop", 1, &[], "INSERT INTO t VALUES (103, 'y')")?.replacen(
@@ -301,7 +327,7 @@ async fn a_fence_is_answered_in_every_partition_behind_what_was_committed_before
         let fence = marker.header.fence.with_context(|| format!("the marker is not the last: {marker:?}"))?;
         ensure!(fence.id == 77 && fence.partitions == 3, "{fence:?}");
         ensure!(marker.record.key.is_none() && marker.record.value.is_none() && marker.header.definition == 0);
-        ensure!(marker.header.stamped.is_none() && earlier.iter().all(|read| read.time() < (ahead, 0)));
+        ensure!(marker.time() == (ahead, 8) && earlier.iter().all(|read| read.time() < (ahead, 0)), "{marker:?}");
         let later = &after[found.len()..];
         ensure!(!later.is_empty() && later.iter().all(|read| read.time() > (ahead, 8)), "partition {partition}");
     }
@@ -357,7 +383,10 @@ async fn what_is_repeated_after_a_crash_carries_the_same_stamps() -> Result<()> 
         let mut stamped = BTreeMap::new();
         for reads in by_position.values().filter(|reads| reads[0].time().0 > 0) {
             let (transaction, time) = (reads[0].stamped()?.transaction, reads[0].time());
-            ensure!(stamped.insert(transaction, time).is_none_or(|other| other == time), "a transaction has two stamps");
+            ensure!(
+                stamped.insert(transaction, time).is_none_or(|other| other == time),
+                "a transaction has two stamps"
+            );
         }
         let times: Vec<_> = stamped.into_values().collect();
         ensure!(times.windows(2).all(|two| two[0] < two[1]), "two transactions share a stamp");
@@ -402,6 +431,14 @@ async fn an_interrupted_snapshot_begins_again_and_loses_no_delete() -> Result<()
     site.finish().await
 }
 
+/// Whether the last checkpoint has an incremental snapshot.
+async fn is_being_read(prefix: &str) -> Result<bool> {
+    let records = records::read(&[format!("{prefix}.syncline.checkpoint")]).await?.remove(0);
+    let value = records.last().and_then(|record| record.value.as_deref()).context("no checkpoint")?;
+    let checkpoint: serde_json::Value = serde_json::from_slice(value)?;
+    Ok(checkpoint["incremental"]["scans"].as_array().is_some_and(|scans| !scans.is_empty()))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_table_is_read_beneath_what_happens_meanwhile() -> Result<()> {
     let (mut site, mut conn) = Site::create("added", &["t"], TABLES).await?;
@@ -418,6 +455,12 @@ async fn a_new_table_is_read_beneath_what_happens_meanwhile() -> Result<()> {
     let life = site.start();
     let topic = site.topic("u");
     read_once(&topic, "the rows", |found| (1..=3000).all(|id| holds(found, id))).await?;
+    // Rows may be read once more, and what is applied meanwhile with them.
+    let deadline = Instant::now() + PATIENCE;
+    while is_being_read(&site.config.topic_prefix).await? {
+        ensure!(Instant::now() < deadline, "the snapshot of the new table does not end");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
     execute(&mut conn, applying("shop", now_us()?, &[], "UPDATE u SET v = 'applied' WHERE id = 1")?).await?;
     execute(&mut conn, "UPDATE u SET v = 'own' WHERE id = 2").await?;
     let found = read_once(&topic, "the change", |found| found_rows(found, "own") == 1).await?;

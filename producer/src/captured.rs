@@ -235,11 +235,17 @@ impl CapturedTable {
     /// # Errors
     ///
     /// Kafka.
-    pub async fn send_fence(&mut self, publisher: &Publisher, epoch: u32, id: u64) -> Result<(), ProducerError> {
+    pub async fn send_fence(
+        &mut self,
+        publisher: &Publisher,
+        epoch: u32,
+        id: u64,
+        stamped: Option<&Stamped>,
+    ) -> Result<(), ProducerError> {
         let mut header = Header::new(Position::opening(epoch), 0);
         header.fence = Some(FenceMarker { id, partitions: self.topic.partitions() });
         let mut bytes = Vec::new();
-        header.encode(&mut bytes);
+        header.encode_with(stamped, &mut bytes);
         self.send_everywhere(publisher, &bytes, None).await
     }
 

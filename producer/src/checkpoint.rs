@@ -163,7 +163,8 @@ pub fn find(slot: &str, records: &[(Vec<u8>, Vec<u8>)]) -> Result<Found, Produce
 #[cfg(test)]
 mod tests {
     use super::*;
-    use syncline_event::stamp::{Clock, Seen};
+    use syncline_event::horizon::Horizon;
+    use syncline_event::stamp::{Clock, Held};
 
     fn checkpoint(term: u64, lsn: u64) -> Checkpoint {
         Checkpoint {
@@ -217,11 +218,14 @@ mod tests {
 
     #[test]
     fn an_older_build_does_not_go_on_from_a_nodes_checkpoint() {
+        let mut horizon = Horizon::default();
+        let (origin, table, partition) = ("eu".to_owned(), "public.users".to_owned(), 0);
+        horizon.hold(&Held { table, key: 5, origin, partition, from: Some(2) });
         let node = NodeCheckpoint {
             topology: "shop".into(),
             name: "hq".into(),
             clock: Clock::default(),
-            seen: BTreeMap::from([("public.users".into(), Seen { origins: vec![("eu".into(), vec![3, 0])] })]),
+            seen: BTreeMap::from([("public.users".into(), horizon)]),
         };
         let checkpoint = Checkpoint { node: Some(node), ..checkpoint(1, 1) };
         assert_eq!(checkpoint.needed_version(), VERSION);

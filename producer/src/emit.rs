@@ -31,7 +31,8 @@ pub enum OldRow<'a> {
 }
 
 impl<'a> OldRow<'a> {
-    fn cells(self) -> Option<&'a [TupleCell<'a>]> {
+    /// As far as the log gives them.
+    pub(crate) fn cells(self) -> Option<&'a [TupleCell<'a>]> {
         match self {
             Self::None => None,
             Self::Key(cells) | Self::Full(cells) => Some(cells),

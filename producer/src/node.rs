@@ -6,8 +6,8 @@
 //! the position waits for.
 //!
 //! **Stamps.** A transaction's first row message ticks the clock, published or not, and so does a truncate; all changes
-//! of the transaction share the stamp, since they became visible together. Rows of a snapshot were there before the first sync: their clock is 0, their counter the node's
-//! priority.
+//! of the transaction share the stamp, since they became visible together. Rows of a snapshot were there before the
+//! first sync: their clock is 0, their counter the node's priority.
 //!
 //! **Applied changes.** A transaction in which Syncline applies changes of other nodes begins with a transactional
 //! message ([`APPLIED_PREFIX`]). It counts if no row of its transaction came before it; then the transaction's rows are
@@ -24,8 +24,11 @@ use std::sync::Arc;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use syncline_event::header::Stamped;
+use syncline_event::horizon::Horizon;
 use syncline_event::position::Lsn;
-use syncline_event::stamp::{APPLIED_PREFIX, Applied, Clock, FENCE_PREFIX, Fence, Seen, Stamp};
+use syncline_event::stamp::{APPLIED_PREFIX, Applied, Clock, FENCE_PREFIX, Fence, Seen, Stamp, key_hash};
+use syncline_event::table::TableDefinition;
+use syncline_event::tuple::TupleCell;
 
 use crate::config::NodeSettings;
 use crate::error::ProducerError;
@@ -51,7 +54,7 @@ pub struct NodeCheckpoint {
     /// What it had applied of other nodes' changes, by table (`schema.table`). Also of tables that are not captured:
     /// they may be later.
     #[serde(default)]
-    pub seen: BTreeMap<String, Seen>,
+    pub seen: BTreeMap<String, Horizon>,
 }
 
 impl NodeCheckpoint {
@@ -78,7 +81,7 @@ impl NodeCheckpoint {
 pub struct Mark {
     clock: Clock,
     /// Shared by all marks until it changes.
-    seen: Arc<BTreeMap<String, Seen>>,
+    seen: Arc<BTreeMap<String, Horizon>>,
 }
 
 /// The stamp of a row that was there before the first sync.
@@ -96,22 +99,35 @@ pub fn before_sync(settings: &NodeSettings) -> Stamped {
 pub struct Node {
     topology: String,
     clock: Clock,
-    seen: Arc<BTreeMap<String, Seen>>,
-    /// By the captured tables' indexes: `schema.table`, and what its next change is stamped with.
-    tables: Vec<(String, Stamped)>,
+    seen: Arc<BTreeMap<String, Horizon>>,
+    /// By the captured tables' indexes.
+    tables: Vec<NodeTable>,
     /// Syncline wrote the transaction under way.
     is_applied: bool,
     /// The time of the transaction under way, once it has changed a row.
     time: Option<(u64, u32)>,
 }
 
+/// A captured table.
+#[derive(Debug)]
+struct NodeTable {
+    /// `schema.table`.
+    name: String,
+    /// What its next change is stamped with.
+    stamped: Stamped,
+    /// Whether some rows do not show all that has been applied.
+    holds: bool,
+}
+
 impl Node {
     /// Goes on from the checkpoint with these tables.
     #[must_use]
     pub fn new(settings: &NodeSettings, checkpoint: &NodeCheckpoint, tables: impl Iterator<Item = String>) -> Self {
-        let tables = tables.map(|table| {
-            let seen = checkpoint.seen.get(&table).cloned().unwrap_or_default();
-            (table, Stamped { seen, ..before_sync(settings) })
+        let tables = tables.map(|name| {
+            let horizon = checkpoint.seen.get(&name);
+            let seen = horizon.map(|horizon| horizon.seen_by(&[])).unwrap_or_default();
+            let holds = horizon.is_some_and(Horizon::holds);
+            NodeTable { name, stamped: Stamped { seen, ..before_sync(settings) }, holds }
         });
         Self {
             topology: settings.topology.clone(),
@@ -138,12 +154,34 @@ impl Node {
         Some(*self.time.get_or_insert_with(|| self.clock.tick(u64::try_from(commit_us).unwrap_or_default())))
     }
 
-    /// What a change of a table is stamped with.
-    pub fn stamped(&mut self, table: usize, (clock_us, counter): (u64, u32), transaction: u32) -> &Stamped {
-        let stamped = &mut self.tables[table].1;
+    /// What a change of a table is stamped with. `keys` are the [`hashes`] of the row's keys, before and behind.
+    pub fn stamped(
+        &mut self,
+        table: usize,
+        (clock_us, counter): (u64, u32),
+        transaction: u32,
+        keys: impl FnOnce() -> Option<Vec<u64>>,
+    ) -> &Stamped {
+        let NodeTable { name, stamped, holds } = &mut self.tables[table];
+        if *holds && let Some(horizon) = self.seen.get(name) {
+            stamped.seen = match keys() {
+                Some(keys) => horizon.seen_by(&keys),
+                None => horizon.seen_by_all(),
+            };
+        }
         (stamped.stamp.clock_us, stamped.stamp.counter) = (clock_us, counter);
         stamped.transaction = transaction;
         stamped
+    }
+
+    /// What a fence's markers in a table's topic say: all that comes behind them is later than the clock, and has seen
+    /// what they have.
+    pub fn marker(&self, table: usize) -> Stamped {
+        let NodeTable { name, stamped, .. } = &self.tables[table];
+        let mut marker = Stamped { transaction: 0, ..stamped.clone() };
+        (marker.stamp.clock_us, marker.stamp.counter) = self.clock.time();
+        marker.seen = self.seen.get(name).map(Horizon::seen_by_all).unwrap_or_default();
+        marker
     }
 
     /// A logical message: gives the fence to answer, if it is one. `rows` have come before it in its transaction.
@@ -184,15 +222,23 @@ impl Node {
         }
         self.is_applied = true;
         self.clock.learn(applied.clock_us, applied.counter);
-        if applied.progress.is_empty() {
+        if applied.progress.is_empty() && applied.held.is_empty() {
             return;
         }
         let seen = Arc::make_mut(&mut self.seen);
         for progress in &applied.progress {
-            let of_table = seen.entry(progress.table.clone()).or_default();
-            of_table.raise(&progress.origin, progress.partition, progress.next_offset);
-            if let Some((_, stamped)) = self.tables.iter_mut().find(|(table, _)| *table == progress.table) {
-                stamped.seen.raise(&progress.origin, progress.partition, progress.next_offset);
+            seen.entry(progress.table.clone()).or_default().progress(progress);
+        }
+        for held in &applied.held {
+            seen.entry(held.table.clone()).or_default().hold(held);
+        }
+        let told = applied.progress.iter().map(|progress| &progress.table);
+        let told = told.chain(applied.held.iter().map(|held| &held.table));
+        for name in told {
+            let (table, horizon) = (self.tables.iter_mut().find(|table| table.name == *name), seen.get(name));
+            if let Some((table, horizon)) = table.zip(horizon) {
+                table.holds = horizon.holds();
+                table.stamped.seen = horizon.seen_by(&[]);
             }
         }
     }
@@ -228,6 +274,21 @@ impl Node {
     pub fn mark(&self) -> Mark {
         Mark { clock: self.clock, seen: Arc::clone(&self.seen) }
     }
+}
+
+/// The hashes of a row's keys, as [`Held`](syncline_event::stamp::Held) has them; `None` where the log does not tell a
+/// key.
+pub(crate) fn hashes(definition: &TableDefinition, rows: [Option<&[TupleCell<'_>]>; 2]) -> Option<Vec<u64>> {
+    let mut columns = definition.key.clone();
+    columns.sort_unstable_by_key(|column| &definition.columns[*column].name);
+    let of_row = |row: &[TupleCell<'_>]| {
+        let text = |column: &usize| match row[*column] {
+            TupleCell::Text(text) => std::str::from_utf8(text).ok(),
+            _ => None,
+        };
+        columns.iter().map(text).collect::<Option<Vec<&str>>>().map(key_hash)
+    };
+    rows.into_iter().flatten().map(of_row).collect()
 }
 
 fn misunderstood(message: &Logical<'_>, reason: String) -> ProducerError {

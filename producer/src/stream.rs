@@ -25,7 +25,7 @@ use crate::emit::{Change, Emitter, Occasion, OldRow, key_changed, place};
 use crate::error::ProducerError;
 use crate::incremental::engine::Touch;
 use crate::incremental::run::Incremental;
-use crate::node::{Mark, Node};
+use crate::node::{Mark, Node, hashes};
 use crate::reselect::Reselected;
 use crate::signals::{Signal, SignalError};
 use crate::sources::postgres::pgoutput::{Message, OldTuple, Relation, Truncate, Tuple};
@@ -228,16 +228,6 @@ impl Stream {
         table.stats.changes.fetch_add(1, Ordering::Relaxed);
         let layout = &known.layout;
         let transaction = u32::try_from(source.tx_id.unwrap_or_default()).unwrap_or_default();
-        let events = &context.config.events;
-        let at = Occasion {
-            position,
-            source,
-            now_ns: clock::now_ns(),
-            skipped: events.skipped,
-            tombstones: events.tombstones,
-            transaction: self.tally.as_ref().map(|tally| tally.next(index, transaction, source.lsn)),
-            stamped: self.node.as_mut().zip(time).map(|(node, time)| node.stamped(index, time, transaction)),
-        };
         // Lives as long as the cells, which may hold parts of it.
         let again;
         let (mut old_cells, mut new_cells) = (self.old_cells.take(), self.new_cells.take());
@@ -286,6 +276,16 @@ impl Stream {
             Row::Insert(_) => Change::New(Operation::Create, &new_cells),
             Row::Update(..) => Change::Update(old, &new_cells),
             Row::Delete(_) => Change::Delete(old),
+        };
+        let keys = || hashes(&table.definition, [old.cells(), new.map(|_| &new_cells[..])]);
+        let at = Occasion {
+            position,
+            source,
+            now_ns: clock::now_ns(),
+            skipped: events.skipped,
+            tombstones: events.tombstones,
+            transaction: self.tally.as_ref().map(|tally| tally.next(index, transaction, source.lsn)),
+            stamped: self.node.as_mut().zip(time).map(|(node, time)| node.stamped(index, time, transaction, keys)),
         };
         loop {
             match self.emitter.change(&context.publisher, table, &at, change).await {
@@ -359,7 +359,8 @@ impl Stream {
             }
             let mut envelope = Vec::new();
             table.encoder.truncate(&source, block, clock::now_ns(), &mut envelope);
-            let stamped = self.node.as_mut().zip(time).map(|(node, time)| node.stamped(index, time, transaction));
+            let stamped =
+                self.node.as_mut().zip(time).map(|(node, time)| node.stamped(index, time, transaction, || None));
             table.send_marker(&context.publisher, position, BarrierKind::Truncate, Some(&envelope), stamped).await?;
             table.stats.changes.fetch_add(1, Ordering::Relaxed);
         }

@@ -5,6 +5,7 @@
 pub mod avro;
 pub mod handling;
 pub mod header;
+pub mod horizon;
 pub mod json;
 pub mod mask;
 pub mod name;

@@ -41,6 +41,12 @@ impl Clock {
         (self.clock_us, self.counter)
     }
 
+    /// The last time that it has given or learnt.
+    #[must_use]
+    pub fn time(&self) -> (u64, u32) {
+        (self.clock_us, self.counter)
+    }
+
     /// Takes note of another node's time: what comes next is later.
     pub fn learn(&mut self, clock_us: u64, counter: u32) {
         let other = Self { clock_us, counter };
@@ -111,13 +117,13 @@ pub struct Applied {
     pub counter: u32,
     /// How far the node has come with other nodes' topics.
     pub progress: Vec<AppliedProgress>,
-    /// Keys whose rows do not show some of these changes yet, and those whose rows do again.
+    /// Keys whose rows do not show some of these changes yet, and those whose rows do now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held: Vec<Held>,
 }
 
-/// A key whose row does not show all that [`AppliedProgress`] passed over: its changes have not seen those records
-/// ([`Seen::hold`]). Replaces what was known of the same key and partition.
+/// A key whose row does not show all that [`AppliedProgress`] passed over: its changes have not seen those records.
+/// Replaces what was known of the same key and partition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
     /// The table of the node that has applied, `schema.table`.
@@ -132,8 +138,8 @@ pub struct Held {
     pub from: Option<u64>,
 }
 
-/// Tells keys apart in [`Held`], by the texts of their columns in key order. Two keys with one hash only make changes
-/// look concurrent that were not.
+/// Tells keys apart in [`Held`], by their columns' texts as PostgreSQL puts them out, in the order of the columns' names.
+/// Two keys with one hash only make changes look concurrent that were not.
 #[must_use]
 pub fn key_hash<'a>(columns: impl IntoIterator<Item = &'a str>) -> u64 {
     // FNV-1a. Texts from a database hold no zero byte, so it ends each one.
@@ -152,6 +158,12 @@ pub struct AppliedProgress {
     pub partition: u32,
     /// The offset behind the last record applied.
     pub next_offset: u64,
+    /// The lowest offset of the partition that any key holds back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_from: Option<u64>,
+    /// Too many keys hold something back to be named in [`Applied::held`]: all do, from there on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub crowded: bool,
 }
 
 /// Content of a message with [`FENCE_PREFIX`], as JSON: a marker is asked for in every partition of the tables'

@@ -24,6 +24,8 @@ fn applied(topology: &str, clock_us: u64, progress: &[(usize, u32, u64)]) -> Vec
         table: TABLES[*table].into(),
         partition: *partition,
         next_offset: *next_offset,
+        held_from: None,
+        crowded: false,
     });
     let applied =
         Applied { topology: topology.into(), clock_us, counter: 5, progress: progress.collect(), held: Vec::new() };
@@ -53,7 +55,7 @@ fn take(node: &mut Node, piece: &Piece) -> Vec<Stamped> {
             let xid = u32::try_from(*at).unwrap();
             let stamps = rows.iter().filter_map(|table| {
                 let time = node.change(*commit_us)?;
-                Some(node.stamped(*table, time, xid).clone())
+                Some(node.stamped(*table, time, xid, || None).clone())
             });
             stamps.collect()
         }
@@ -160,10 +162,10 @@ fn a_change_is_later_than_what_was_applied_and_knows_it() {
     node.begin();
     let time = node.change(200).unwrap();
     assert_eq!(time, (9_000, 6));
-    let stamped = node.stamped(0, time, 77).clone();
+    let stamped = node.stamped(0, time, 77, || None).clone();
     assert!(stamped.transaction == 77 && stamped.stamp.origin == "hq");
     assert!(stamped.seen.includes("eu", 2, 6) && !stamped.seen.includes("eu", 2, 7));
-    assert_eq!(node.stamped(1, time, 77).seen, Seen::default(), "of another table");
+    assert_eq!(node.stamped(1, time, 77, || None).seen, Seen::default(), "of another table");
 }
 
 #[test]

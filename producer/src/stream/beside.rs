@@ -75,8 +75,12 @@ impl Stream {
     /// they are acknowledged, as with any record.
     async fn answer(&mut self, context: &Context, fence: &Fence) -> Result<(), ProducerError> {
         for name in &fence.tables {
-            match self.tables.iter_mut().find(|table| table.definition.qualified_name() == *name) {
-                Some(table) => table.send_fence(&context.publisher, self.epoch, fence.id).await?,
+            match self.tables.iter().position(|table| table.definition.qualified_name() == *name) {
+                Some(index) => {
+                    let stamped = self.node.as_ref().map(|node| node.marker(index));
+                    let table = &mut self.tables[index];
+                    table.send_fence(&context.publisher, self.epoch, fence.id, stamped.as_ref()).await?;
+                }
                 None => tracing::warn!(
                     table = name,
                     fence = fence.id,

@@ -33,6 +33,8 @@ struct Faults {
     claims_what_waits: bool,
     /// Own records are taken before their transactions are visible.
     runs_ahead: bool,
+    /// Producers have place for one key that holds something back.
+    is_cramped: bool,
     /// Tombstones are forgotten when they may be.
     collects: bool,
     /// Tombstones are forgotten when they may not be.
@@ -104,6 +106,13 @@ fn merged_columns_converge() {
 #[test]
 fn columns_with_rules_of_their_own_converge() {
     all_converge(Kind::Columns, Faults::default(), 1500);
+}
+
+#[test]
+fn more_keys_hold_something_back_than_are_told_apart() {
+    for kind in [Kind::Rows, Kind::RowsByPriority, Kind::Merge, Kind::Columns] {
+        all_converge(kind, Faults { is_cramped: true, ..Faults::default() }, 500);
+    }
 }
 
 #[test]

@@ -10,7 +10,10 @@ use crate::targets::TargetError;
 /// Made where a topology needs it; each step passes over what is there.
 ///
 /// - `row_stamps`: the change that made each row what it is. `row_xmin` is the row's `xmin` as that change left it, so
-///   another one tells of a write that has not been captured yet; NULL where it is not known, or the row is gone.
+///   another one tells of a write that has not been captured yet; NULL where it is not known, or the row is gone. Where
+///   a rule looks at more than stamps, `state` is all that counts of its changes. While such a row does not show its
+///   state, `row_key` is set: it is looked at again behind `fence`; `fence_row` is its `xmin` when that was sent, `held`
+///   the records that it does not show.
 /// - `waiting`: records that wait for such a write to be captured, and those of the same key behind them.
 /// - `fences`: questions to the node's producer, answered once a marker has arrived in every partition.
 /// - `sync_conflicts`: what was discarded, and why. `source_value` is the change that arrived, `target_value` what the
@@ -28,8 +31,13 @@ CREATE TABLE IF NOT EXISTS _syncline.row_stamps (
   deleted boolean NOT NULL DEFAULT false,
   row_xmin bigint,
   state jsonb,
+  held jsonb,
+  row_key jsonb,
+  fence bigint,
+  fence_row bigint,
   PRIMARY KEY (table_name, key)
 ) WITH (fillfactor = 70);
+CREATE INDEX IF NOT EXISTS row_stamps_unsettled ON _syncline.row_stamps (table_name, key) WHERE row_key IS NOT NULL;
 CREATE TABLE IF NOT EXISTS _syncline.waiting (
   consumer_group text NOT NULL,
   cluster_id text NOT NULL,

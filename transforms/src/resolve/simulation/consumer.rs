@@ -106,6 +106,8 @@ impl World {
             table: "t".into(),
             partition: partition as u32,
             next_offset,
+            held_from: self.nodes[node].tables.held_from(&self.nodes[origin].name, origin, partition),
+            crowded: false,
         };
         let held = applying.held.into_iter().map(|((key, origin, partition), from)| Held {
             table: "t".into(),

@@ -141,6 +141,17 @@ fn words(random: &mut Random) -> String {
     some.copied().collect::<Vec<_>>().join(",")
 }
 
+impl Tables {
+    /// The lowest offset of a partition that any key holds back.
+    pub(super) fn held_from(&self, name: &str, origin: usize, partition: usize) -> Option<u64> {
+        let of_partition = |(_, of, at): &(Key, usize, usize)| (*of, *at) == (origin, partition);
+        let waits = self.waiting.iter().filter(|(place, _)| of_partition(place)).flat_map(|(_, queue)| queue);
+        let held = self.states.values().flat_map(|known| &known.held);
+        let held = held.filter(|record| record.origin == name && record.partition as usize == partition);
+        waits.map(|waiting| waiting.offset).chain(held.map(|record| record.offset)).min()
+    }
+}
+
 impl Node {
     pub(super) fn new(index: usize, partitions: usize, skew_us: i64) -> Self {
         let producer = Producer::new(partitions);

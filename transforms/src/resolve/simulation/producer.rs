@@ -1,11 +1,10 @@
 //! A node's log, and the producer that reads it.
 
-use std::collections::BTreeMap;
-
-use syncline_event::stamp::{Applied, Clock, Fence as FenceMessage, Held, Seen, Stamp};
+use syncline_event::horizon::Horizon;
+use syncline_event::stamp::{Applied, Clock, Fence as FenceMessage, Stamp};
 
 use super::super::row::Version;
-use super::node::{Change, Key, Local, Node, Record};
+use super::node::{Change, Local, Node, Record};
 use super::{Faults, Random};
 
 #[derive(Debug, Clone)]
@@ -26,8 +25,7 @@ impl Logged {
 pub(super) struct Producer {
     next: usize,
     clock: Clock,
-    seen: Seen,
-    held: BTreeMap<u64, BTreeMap<(String, u32), u64>>,
+    horizon: Horizon,
     pub(super) sent: Vec<u64>,
 }
 
@@ -55,7 +53,10 @@ impl Node {
                     self.producer.clock.learn(fence.clock_us, fence.counter);
                 }
                 for partition in 0..self.topic.len() {
-                    self.publish(partition, Record::Marker { id: fence.id, seen: self.producer.seen_by_all() })?;
+                    self.publish(
+                        partition,
+                        Record::Marker { id: fence.id, seen: self.producer.horizon.seen_by_all() },
+                    )?;
                 }
             }
             Logged::Applied(applied) => self.producer.applied(applied, faults),
@@ -68,7 +69,7 @@ impl Node {
                     let partition = change.key as usize % self.topic.len();
                     let version = Version {
                         stamp: Stamp { clock_us: time.0, counter: time.1, origin: self.name.clone() },
-                        seen: self.producer.seen_by(change.key),
+                        seen: self.producer.horizon.seen_by(&[u64::from(change.key)]),
                         partition: partition as u32,
                         offset: self.producer.sent[partition],
                     };
@@ -106,45 +107,18 @@ impl Node {
 
 impl Producer {
     pub(super) fn new(partitions: usize) -> Self {
-        Self {
-            next: 0,
-            clock: Clock::default(),
-            seen: Seen::default(),
-            held: BTreeMap::new(),
-            sent: vec![0; partitions],
-        }
+        Self { next: 0, clock: Clock::default(), horizon: Horizon::default(), sent: vec![0; partitions] }
     }
 
     fn applied(&mut self, applied: Applied, faults: Faults) {
         if !faults.deaf_clocks {
             self.clock.learn(applied.clock_us, applied.counter);
         }
-        for progress in applied.progress {
-            self.seen.raise(&progress.origin, progress.partition, progress.next_offset);
+        for progress in &applied.progress {
+            self.horizon.progress(progress);
         }
-        for Held { key, origin, partition, from, .. } in applied.held {
-            let held = self.held.entry(key).or_default();
-            match from {
-                Some(from) => held.insert((origin, partition), from),
-                None => held.remove(&(origin, partition)),
-            };
+        for held in &applied.held {
+            self.horizon.hold_among(held, if faults.is_cramped { 1 } else { usize::MAX });
         }
-    }
-
-    fn seen_by(&self, key: Key) -> Seen {
-        self.without(self.held.get(&u64::from(key)))
-    }
-
-    /// What changes of any key have seen.
-    fn seen_by_all(&self) -> Seen {
-        self.without(self.held.values())
-    }
-
-    fn without<'a>(&self, held: impl IntoIterator<Item = &'a BTreeMap<(String, u32), u64>>) -> Seen {
-        let mut seen = self.seen.clone();
-        for ((origin, partition), from) in held.into_iter().flatten() {
-            seen.hold(origin, *partition, *from);
-        }
-        seen
     }
 }

@@ -1,30 +1,42 @@
-//! Tables whose rule looks at more than stamps: what each row has been through is kept as a state, which a change is
-//! joined to, and the row is made what the state says.
-//!
-//! A change of this node is joined like any other. The row shows it already; where the state says something else, it is
-//! overruled there. Whether the row shows just this change is told by its values: where it shows something else, a
-//! later change of this node is on its way, and the row is left to that one.
+//! Tables whose rule looks at more than stamps: what each row has been through is kept as a state, which every change
+//! is joined to at once. The row follows its state as far as local writes on their way allow ([`Plan::show`]); where
+//! they do not, it is looked at again behind a fence.
+
+use std::collections::BTreeMap;
 
 use syncline_transforms::resolve::columns::{Conflict, Incoming, ResolveError};
+use syncline_transforms::resolve::echo::{Fence, Row};
 use syncline_transforms::resolve::plan::Plan;
 use syncline_transforms::resolve::row::{Operation, Version};
+use syncline_transforms::resolve::show::{HeldRecord, Showing, Write};
 use syncline_transforms::resolve::state::State;
 
-use super::fold::{Found, Turn, Waited};
+use super::fold::{Found, Turn, Unsettled};
 use super::table::Image;
 
 /// What becomes of a row.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Resolution {
-    /// What the row has to become, where it has to change; none where it has to go.
-    pub(super) write: Option<Option<Image>>,
+    pub(super) write: Write,
     /// What is known of the row from now on, where that changed.
-    pub(super) entry: Option<(State, Option<u32>)>,
+    pub(super) entry: Option<StateEntry>,
     pub(super) discarded: Vec<Discarded>,
-    /// Turns that wait.
-    pub(super) waits: Vec<usize>,
-    /// Whether a fence has to be sent for them.
+    /// Where the key holds back something else than before: a node's partition, and from which offset on.
+    pub(super) held: Vec<(String, u32, Option<u64>)>,
+    /// Whether a fence has to be sent.
     pub(super) asks: bool,
+}
+
+/// What is known of a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct StateEntry {
+    pub(super) state: State,
+    /// The row's `xmin`, where no write of this node is on its way.
+    pub(super) noted: Option<u32>,
+    /// Records that the row does not show.
+    pub(super) held: Vec<HeldRecord>,
+    /// Set while the row has to be looked at again.
+    pub(super) unsettled: Option<Unsettled>,
 }
 
 /// Something that did not stay.
@@ -38,25 +50,9 @@ pub(super) struct Discarded {
     pub(super) result: Option<Image>,
 }
 
-/// A row while its changes are taken one after the other.
-struct Row<'a> {
-    plan: &'a Plan,
-    state: Option<State>,
-    /// What the state says the row is.
-    wanted: Option<Image>,
-    /// The row's `xmin` as the state left it.
-    noted: Option<u32>,
-    mine: u32,
-    /// What the row shows, with an earlier turn's write.
-    shown: Option<Image>,
-    /// Whether the row shows what an earlier turn wrote.
-    written: bool,
-    changed: bool,
-}
-
 /// Takes the turns one after the other; this node's own ones should come first. `images` are the turns' new rows (of
-/// deletes the old ones) and old rows, `shown` is the row as it was found, `mine` is this
-/// transaction's id, and `before` stands for a row that was there before the first sync.
+/// deletes the old ones) and old rows, `mine` is this transaction's id. Without turns, the row is looked at again:
+/// `before` stands for one that was there before the first sync and that no snapshot has brought.
 ///
 /// # Errors
 ///
@@ -64,62 +60,37 @@ struct Row<'a> {
 pub(super) fn resolve(
     plan: &Plan,
     found: &Found,
-    shown: Option<Image>,
     (turns, images): (&[Turn<'_>], &[(Image, Option<Image>)]),
     (mine, before): (u32, &Version),
 ) -> Result<Resolution, ResolveError> {
-    let wanted = found.state.as_ref().map(|state| plan.row(state)).transpose()?.flatten();
-    let mut row = Row {
+    let mut row = Following {
         plan,
         state: found.state.clone(),
-        wanted,
         noted: found.noted,
+        held: found.held.clone(),
+        row: found.row(),
+        values: found.values.clone(),
         mine,
-        shown,
+        settled: false,
         written: false,
-        changed: false,
     };
-    let mut resolution = Resolution::default();
+    let mut discarded = Vec::new();
     for (index, (turn, (image, old))) in turns.iter().zip(images).enumerate() {
         let incoming = incoming(turn, image, old.as_ref());
-        if turn.own {
-            row.take_own(index, &incoming, found, &mut resolution)?;
-            continue;
-        }
-        if !resolution.waits.is_empty() || found.waits || (!found.locked && found.row.is_some()) {
-            resolution.waits.push(index);
-            continue;
-        }
-        let known = row.is_known(found);
-        let returned = matches!(turn.waited, Waited::ForFence(_));
-        if !known && !returned {
-            resolution.asks = true;
-            resolution.waits.push(index);
-            continue;
-        }
-        // What is written since is told by its own record. Where the row shows what it should, nothing was.
-        let unchanged = turn.waited == Waited::ForFence(found.row) || row.shown == row.wanted;
-        if row.state.is_none()
-            && !row.written
-            && let Some(image) = &row.shown
-        {
-            let insert = Operation::Insert;
-            let there =
-                Incoming { operation: insert, version: before.clone(), before: None, after: Some(image.clone()) };
-            row.join(index, &there, &mut Resolution::default())?;
-        }
-        row.join(index, &incoming, &mut resolution)?;
-        if known || unchanged {
-            row.make_so(&mut resolution, found);
-        } else {
-            // A change of this node is on its way, and brings the row in line when it comes.
-            row.noted = None;
-        }
+        let target = row.shown_by_state()?;
+        let conflicts = row.take(&incoming, turn.own.then_some(turn.transaction))?;
+        let result = if conflicts.is_empty() { None } else { row.shown_by_state()? };
+        discarded.extend(conflicts.into_iter().map(|conflict| Discarded {
+            turn: index,
+            conflict,
+            target: target.clone(),
+            result: result.clone(),
+        }));
     }
-    if row.changed {
-        resolution.entry = row.state.map(|state| (state, row.noted));
+    if turns.is_empty() {
+        row.look_again(found.unsettled.map_or(Fence::None, Unsettled::returned), before)?;
     }
-    Ok(resolution)
+    row.end(found, turns, discarded)
 }
 
 fn incoming(turn: &Turn<'_>, image: &Image, old: Option<&Image>) -> Incoming {
@@ -131,60 +102,110 @@ fn incoming(turn: &Turn<'_>, image: &Image, old: Option<&Image>) -> Incoming {
     Incoming { operation: turn.operation, version: turn.version.clone(), before, after }
 }
 
-impl Row<'_> {
-    /// Whether the row is what the state says, and no write of this node is on its way.
-    fn is_known(&self, found: &Found) -> bool {
-        self.written
-            || match found.row {
-                None => self.wanted.is_none(),
-                xmin => self.wanted.is_some() && self.noted == xmin,
-            }
+/// A row while its changes are taken one after the other.
+struct Following<'a> {
+    plan: &'a Plan,
+    state: Option<State>,
+    noted: Option<u32>,
+    held: Vec<HeldRecord>,
+    row: Row,
+    values: Option<Image>,
+    mine: u32,
+    settled: bool,
+    written: bool,
+}
+
+impl Following<'_> {
+    fn shown_by_state(&self) -> Result<Option<Image>, ResolveError> {
+        Ok(self.state.as_ref().map(|state| self.plan.row(state)).transpose()?.flatten())
     }
 
-    fn join(&mut self, turn: usize, incoming: &Incoming, resolution: &mut Resolution) -> Result<(), ResolveError> {
+    fn take(&mut self, incoming: &Incoming, transaction: Option<u32>) -> Result<Vec<Conflict>, ResolveError> {
         let resolved = self.plan.resolve(incoming, self.state.as_ref())?;
-        let target = std::mem::replace(&mut self.wanted, resolved.row);
-        for conflict in resolved.conflicts {
-            let (target, result) = (target.clone(), self.wanted.clone());
-            resolution.discarded.push(Discarded { turn, conflict, target, result });
-        }
-        self.state = Some(resolved.state);
-        self.changed = true;
-        Ok(())
+        self.show(resolved.state, Some(incoming), transaction, Fence::None)?;
+        Ok(resolved.conflicts)
     }
 
-    fn make_so(&mut self, resolution: &mut Resolution, found: &Found) {
-        if self.shown == self.wanted {
-            if !self.written {
-                self.noted = found.row;
-            }
-            return;
+    fn look_again(&mut self, fence: Fence, before: &Version) -> Result<(), ResolveError> {
+        let Some(mut state) = self.state.clone() else { return Ok(()) };
+        let is_own = |version: &Version| version.stamp.origin == before.stamp.origin;
+        if let (Some(values), true) = (&self.values, fence == Fence::Returned { row: self.row })
+            && !state.versions().iter().any(is_own)
+            && self.shown_by_state()?.as_ref() != Some(values)
+        {
+            // All that this node has changed is known by now, and this row is none of it.
+            let (operation, after) = (Operation::Insert, Some(values.clone()));
+            let there = Incoming { operation, version: before.clone(), before: None, after };
+            state = self.plan.resolve(&there, Some(&state))?.state;
         }
-        self.shown = self.wanted.clone();
-        self.written = true;
-        self.noted = Some(self.mine);
-        resolution.write = Some(self.wanted.clone());
+        self.show(state, None, None, fence)
     }
 
-    fn take_own(
+    fn show(
         &mut self,
-        turn: usize,
-        incoming: &Incoming,
-        found: &Found,
-        resolution: &mut Resolution,
+        after: State,
+        change: Option<&Incoming>,
+        transaction: Option<u32>,
+        fence: Fence,
     ) -> Result<(), ResolveError> {
-        // It was written over before it was known. The row is what the state says then, without it; one that is gone may
-        // be so by a later change of this node, unless another node's delete is known that this change had not seen.
-        let other = |version: &Version| version.stamp.origin != incoming.version.stamp.origin;
-        let remembered = self.state.as_ref().map(State::versions).unwrap_or_default();
-        let unseen = remembered.iter().any(|version| other(version) && !incoming.version.saw(version));
-        let overwritten = self.is_known(found) && (self.written || found.row.is_some() || unseen);
-        self.join(turn, incoming, resolution)?;
-        if self.shown == incoming.after || overwritten {
-            self.make_so(resolution, found);
-        } else {
-            self.noted = None;
+        let shown = self.plan.show(&Showing {
+            before: self.state.as_ref(),
+            after: &after,
+            change,
+            transaction,
+            held: &self.held,
+            noted_xmin: self.noted,
+            row: self.row,
+            values: self.values.as_ref(),
+            fence,
+        })?;
+        match shown.write {
+            Write::None => {}
+            Write::Insert(values) | Write::Update(values) => {
+                (self.row, self.values, self.written) = (Row::Present { xmin: self.mine }, Some(values), true);
+            }
+            Write::Delete => (self.row, self.values, self.written) = (Row::Absent, None, true),
         }
+        self.noted = match self.row {
+            Row::Present { xmin } if shown.settled => Some(xmin),
+            _ => None,
+        };
+        (self.state, self.held, self.settled) = (Some(after), shown.held, shown.settled);
         Ok(())
+    }
+
+    fn end(self, found: &Found, turns: &[Turn<'_>], discarded: Vec<Discarded>) -> Result<Resolution, ResolveError> {
+        let write = match self.values {
+            _ if !self.written => Write::None,
+            Some(values) if found.row.is_none() => Write::Insert(values),
+            Some(values) => Write::Update(values),
+            None if found.row.is_none() => Write::None,
+            None => Write::Delete,
+        };
+        // A fence that is under way is waited for.
+        let under_way = found.unsettled.filter(|_| !turns.is_empty());
+        let unsettled = match self.row {
+            _ if self.settled => None,
+            _ if under_way.is_some() => under_way,
+            Row::Locked => Some(Unsettled::ForRow),
+            row => Some(Unsettled::ForFence { id: None, row }),
+        };
+        let asks = matches!(unsettled, Some(Unsettled::ForFence { id: None, .. }));
+        let mut first: BTreeMap<(String, u32), (Option<u64>, Option<u64>)> = BTreeMap::new();
+        for (records, is_now) in [(&found.held, false), (&self.held, true)] {
+            for record in records {
+                let (then, now) = first.entry((record.origin.clone(), record.partition)).or_default();
+                let slot = if is_now { now } else { then };
+                *slot = Some(slot.map_or(record.offset, |offset| offset.min(record.offset)));
+            }
+        }
+        let held = first.into_iter().filter(|(_, (then, now))| then != now);
+        let held = held.map(|((origin, partition), (_, now))| (origin, partition, now)).collect();
+        let entry = self.state.map(|state| StateEntry { state, noted: self.noted, held: self.held, unsettled });
+        let entry = entry.filter(|entry| {
+            (Some(&entry.state), entry.noted, &entry.held, entry.unsettled)
+                != (found.state.as_ref(), found.noted, &found.held, found.unsettled)
+        });
+        Ok(Resolution { write, entry, discarded, held, asks })
     }
 }

@@ -1,17 +1,18 @@
 //! `_syncline.row_stamps`: what each row has been through.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use syncline_event::stamp::{Seen, Stamp};
 use syncline_runtime::retry::ErrorClass;
-use syncline_transforms::resolve::echo::Entry;
+use syncline_transforms::resolve::echo::{self, Entry};
 use syncline_transforms::resolve::row::{Stored, Version};
-use syncline_transforms::resolve::state::State;
 
 use super::super::error::Doing;
-use super::fold::Found;
+use super::columns::StateEntry;
+use super::fold::{Found, Unsettled};
 use crate::targets::TargetError;
 
 /// How long a batch waits for a transaction to become visible, before others get their turn.
@@ -50,7 +51,7 @@ async fn select(
 ) -> Result<(), TargetError> {
     let rows = sqlx::query(
         "SELECT s.key, s.clock_us, s.counter, s.origin, s.topic_partition, s.record_offset, s.seen, s.deleted, s.row_xmin, \
-         s.state::text AS state, \
+         s.state::text AS state, s.held::text AS held, s.row_key IS NOT NULL AS unsettled, s.fence, s.fence_row, \
          EXISTS (SELECT FROM _syncline.waiting w WHERE w.table_name = s.table_name AND w.key = s.key) AS waits \
          FROM _syncline.row_stamps s WHERE s.table_name = $1 AND s.key = ANY ($2::bytea[]) ORDER BY s.key FOR UPDATE OF s",
     )
@@ -92,13 +93,27 @@ fn found(row: &PgRow) -> Result<Found, sqlx::Error> {
         }
     };
     let noted = noted.and_then(|xmin| u32::try_from(xmin).ok());
+    let held: Option<&str> = row.try_get("held")?;
+    let unsettled = match (row.try_get("unsettled")?, row.try_get::<Option<i64>, _>("fence")?) {
+        (false, _) => None,
+        (true, None) => Some(Unsettled::ForRow),
+        (true, Some(id)) => {
+            let xmin = row.try_get::<Option<i64>, _>("fence_row")?.and_then(|xmin| u32::try_from(xmin).ok());
+            let at = xmin.map_or(echo::Row::Absent, |xmin| echo::Row::Present { xmin });
+            Some(Unsettled::ForFence { id: Some(id.unsigned_abs()), row: at })
+        }
+    };
+    let json = |error: serde_json::Error| sqlx::Error::Decode(Box::new(error));
     Ok(Found {
         entry: stored.map(|stored| Entry { stored, noted_xmin: noted }),
         noted,
         row: None,
         locked: true,
         waits: row.try_get("waits")?,
-        state: state.map(serde_json::from_str).transpose().map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
+        state: state.map(serde_json::from_str).transpose().map_err(json)?,
+        held: held.map(serde_json::from_str).transpose().map_err(json)?.unwrap_or_default(),
+        unsettled,
+        values: None,
     })
 }
 
@@ -139,29 +154,90 @@ pub(super) async fn write(
     Ok(())
 }
 
-/// Writes entries of a table whose rule looks at more than stamps.
+/// An entry of a table whose rule looks at more than stamps, to be written.
+pub(super) struct StateRow<'a> {
+    pub(super) key: &'a [u8],
+    pub(super) entry: &'a StateEntry,
+    /// The key's columns as texts in JSON, where the row has to be looked at again.
+    pub(super) row_key: Option<&'a str>,
+}
+
+/// Writes entries of a table whose rule looks at more than stamps. What asks for a fence waits for this one.
 pub(super) async fn write_states(
     conn: &mut PgConnection,
     table: &str,
-    entries: &[(&[u8], &State, Option<u32>)],
+    fence: Option<u64>,
+    rows: &[StateRow<'_>],
 ) -> Result<(), TargetError> {
-    if entries.is_empty() {
+    if rows.is_empty() {
         return Ok(());
     }
-    let json = |state: &State| serde_json::to_string(state).expect("texts and numbers can be written");
+    let json = |row: &StateRow<'_>| serde_json::to_string(&row.entry.state).expect("texts and numbers can be written");
+    let held = |row: &StateRow<'_>| {
+        let held = &row.entry.held;
+        (!held.is_empty()).then(|| serde_json::to_string(held).expect("names and numbers can be written"))
+    };
+    let waits = |row: &StateRow<'_>| match row.entry.unsettled {
+        Some(Unsettled::ForFence { id, row }) => {
+            let xmin = if let echo::Row::Present { xmin } = row { Some(i64::from(xmin)) } else { None };
+            (id.or(fence).and_then(|id| i64::try_from(id).ok()), xmin)
+        }
+        Some(Unsettled::ForRow) | None => (None, None),
+    };
     sqlx::query(
-        "UPDATE _syncline.row_stamps AS s SET state = u.state::jsonb, row_xmin = u.row_xmin \
-         FROM unnest($2::bytea[], $3::text[], $4::int8[]) AS u (key, state, row_xmin) \
-         WHERE s.table_name = $1 AND s.key = u.key",
+        "UPDATE _syncline.row_stamps AS s SET state = u.state::jsonb, row_xmin = u.row_xmin, held = u.held::jsonb, \
+         fence = u.fence, fence_row = u.fence_row, row_key = u.row_key::jsonb \
+         FROM unnest($2::bytea[], $3::text[], $4::int8[], $5::text[], $6::int8[], $7::int8[], $8::text[]) \
+         AS u (key, state, row_xmin, held, fence, fence_row, row_key) WHERE s.table_name = $1 AND s.key = u.key",
     )
     .bind(table)
-    .bind(entries.iter().map(|(key, _, _)| *key).collect::<Vec<_>>())
-    .bind(entries.iter().map(|(_, state, _)| json(state)).collect::<Vec<_>>())
-    .bind(entries.iter().map(|(_, _, noted)| noted.map(i64::from)).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.key).collect::<Vec<_>>())
+    .bind(rows.iter().map(json).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.entry.noted.map(i64::from)).collect::<Vec<_>>())
+    .bind(rows.iter().map(held).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| waits(row).0).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| waits(row).1).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.row_key.filter(|_| row.entry.unsettled.is_some())).collect::<Vec<_>>())
     .execute(conn)
     .await
     .map_err(|error| DOING.error(error))?;
     Ok(())
+}
+
+/// A row that has to be looked at again.
+pub(super) struct Due {
+    pub(super) table: String,
+    pub(super) key: Vec<u8>,
+    /// The key's columns as texts.
+    pub(super) row_key: BTreeMap<String, String>,
+}
+
+/// Rows whose fence has come back, or that wait for nothing but their turn; locked, unless another lane has them.
+pub(super) async fn due(conn: &mut PgConnection, most: i64) -> Result<Vec<Due>, TargetError> {
+    let rows: Vec<(String, Vec<u8>, String)> = sqlx::query_as(
+        "SELECT s.table_name, s.key, s.row_key::text FROM _syncline.row_stamps s \
+         LEFT JOIN _syncline.fences f ON f.id = s.fence WHERE s.row_key IS NOT NULL \
+         AND (f.id IS NULL OR pg_catalog.cardinality(f.arrived) >= f.partitions) \
+         ORDER BY s.table_name, s.key LIMIT $1 FOR UPDATE OF s SKIP LOCKED",
+    )
+    .bind(most)
+    .fetch_all(conn)
+    .await
+    .map_err(|error| DOING.error(error))?;
+    let due = rows.into_iter().map(|(table, key, row_key)| {
+        let row_key = serde_json::from_str(&row_key).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+        Ok(Due { table, key, row_key })
+    });
+    due.collect::<Result<_, _>>().map_err(|error| DOING.error(error))
+}
+
+/// How many rows have to be looked at again.
+pub(super) async fn unsettled(conn: &mut PgConnection) -> Result<u64, TargetError> {
+    let count: i64 = sqlx::query_scalar("SELECT count(*) FROM _syncline.row_stamps WHERE row_key IS NOT NULL")
+        .fetch_one(conn)
+        .await
+        .map_err(|error| DOING.error(error))?;
+    Ok(count.unsigned_abs())
 }
 
 /// This transaction's id as `xmin` shows it.

@@ -2,7 +2,8 @@
 
 use syncline_transforms::resolve::echo::{self, Entry, Repair, Row, Step};
 use syncline_transforms::resolve::row::{ConflictType, Decision, Operation, Stored, Version};
-use syncline_transforms::resolve::state::State;
+use syncline_transforms::resolve::show::HeldRecord;
+use syncline_transforms::resolve::state::{Image, State};
 
 /// What the database holds about a key.
 #[derive(Debug, Clone, Default)]
@@ -19,10 +20,39 @@ pub(super) struct Found {
     pub(super) state: Option<State>,
     /// The row's `xmin` as that state left it.
     pub(super) noted: Option<u32>,
+    /// Records that are in the state and not in the row.
+    pub(super) held: Vec<HeldRecord>,
+    /// Set while the row has to be looked at again.
+    pub(super) unsettled: Option<Unsettled>,
+    /// The row's values, where they count.
+    pub(super) values: Option<Image>,
+}
+
+/// What a row waits for that does not show all of its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unsettled {
+    /// Somebody else had it locked.
+    ForRow,
+    /// A fence; none has been sent while it has no number.
+    ForFence {
+        id: Option<u64>,
+        /// The row when it was sent.
+        row: Row,
+    },
+}
+
+impl Unsettled {
+    /// The fence as it has come back.
+    pub(super) fn returned(self) -> echo::Fence {
+        match self {
+            Self::ForRow => echo::Fence::None,
+            Self::ForFence { row, .. } => echo::Fence::Returned { row },
+        }
+    }
 }
 
 impl Found {
-    fn row(&self) -> Row {
+    pub(super) fn row(&self) -> Row {
         match self.row {
             None => Row::Absent,
             Some(xmin) if self.locked => Row::Present { xmin },
@@ -56,6 +86,11 @@ pub(super) enum Waited {
 }
 
 impl Waited {
+    /// Whether it has been set aside before.
+    pub(super) fn has(self) -> bool {
+        self != Self::No
+    }
+
     fn fence(self) -> echo::Fence {
         match self {
             Self::No | Self::ForRow => echo::Fence::None,

@@ -1,5 +1,7 @@
 //! A contested table's statements. Parameters are arrays of cells, as in [`super::super::statements`].
 
+use std::collections::BTreeMap;
+
 use sqlx::encode::{Encode, IsNull};
 use sqlx::error::BoxDynError;
 use sqlx::postgres::types::Oid;
@@ -39,34 +41,32 @@ impl ContestTable {
     }
 
     /// `SELECT n, xmin` of the rows that are there, by key; with `lock` of those that nobody else has locked, which are
-    /// locked then.
-    pub(super) fn look(&self, lock: bool) -> String {
+    /// locked then; with `values` as texts behind.
+    pub(super) fn look(&self, lock: bool, values: bool) -> String {
         let lock = if lock { " FOR UPDATE OF t SKIP LOCKED" } else { "" };
+        let texts = |(_, column): &(usize, StatementColumn)| format!("t.{}::pg_catalog.text", column.name);
+        let texts: Vec<String> = self.columns.iter().filter(|_| values).map(texts).collect();
+        let values = if values { format!(", ARRAY[{}]", texts.join(", ")) } else { String::new() };
         format!(
-            "SELECT u.n, t.xmin::pg_catalog.text::pg_catalog.int8 FROM {} JOIN {} AS t ON {} ORDER BY u.n{lock}",
+            "SELECT u.n, t.xmin::pg_catalog.text::pg_catalog.int8{values} FROM {} JOIN {} AS t ON {} ORDER BY u.n{lock}",
             numbered(&self.key_columns(), 1),
             self.table,
             statements::conditions(&self.key_columns(), 0)
         )
+    }
+
+    /// `SELECT n, texts`: the key's columns as PostgreSQL puts them out, by given keys.
+    pub(super) fn key_texts(&self) -> String {
+        let value =
+            |(index, place): (usize, &usize)| format!("pg_catalog.concat(u.c{index}{})", self.columns[*place].1.cast);
+        let values: Vec<String> = self.key.iter().enumerate().map(value).collect();
+        format!("SELECT u.n, ARRAY[{}] FROM {} ORDER BY u.n", values.join(", "), numbered(&self.key_columns(), 1))
     }
 
     /// Locks rows by key, waiting for whoever has them.
     pub(super) fn queue_up(&self) -> String {
         format!(
             "SELECT FROM {} JOIN {} AS t ON {} FOR UPDATE OF t",
-            numbered(&self.key_columns(), 1),
-            self.table,
-            statements::conditions(&self.key_columns(), 0)
-        )
-    }
-
-    /// `SELECT n, texts` of the rows that are there, by key.
-    pub(super) fn texts_in_table(&self) -> String {
-        let values: Vec<String> =
-            self.columns.iter().map(|(_, column)| format!("t.{}::pg_catalog.text", column.name)).collect();
-        format!(
-            "SELECT u.n, ARRAY[{}] FROM {} JOIN {} AS t ON {} ORDER BY u.n",
-            values.join(", "),
             numbered(&self.key_columns(), 1),
             self.table,
             statements::conditions(&self.key_columns(), 0)
@@ -175,26 +175,25 @@ pub(super) async fn texts(conn: &mut PgConnection, rows: &[RowAt<'_>]) -> Result
     Ok(images)
 }
 
-/// The rows that the table has for given rows' keys, as texts.
-pub(super) async fn texts_in_table(
+/// The keys' columns of given rows, by name, as PostgreSQL puts them out. They may be of several plans of one table.
+pub(super) async fn key_texts(
     conn: &mut PgConnection,
-    table: &ContestTable,
     rows: &[RowAt<'_>],
-) -> Result<Vec<Option<Image>>, TargetError> {
-    let doing = Doing::Writing { table: &table.name, index: None, what: "comparing rows of" };
-    let mut query = sqlx::query(AssertSqlSafe(table.texts_in_table()));
-    for array in CellArray::key(table, rows) {
-        query = query.bind(array);
-    }
-    let mut images = vec![None; rows.len()];
-    for row in query.fetch_all(conn).await.map_err(|error| doing.error(error))? {
-        let read = || Ok((row.try_get::<i64, _>(0)?, row.try_get::<Image, _>(1)?));
-        let (number, image) = read().map_err(|error| doing.error(error))?;
-        if let Some(slot) = usize::try_from(number - 1).ok().and_then(|index| images.get_mut(index)) {
-            *slot = Some(image);
+) -> Result<Vec<BTreeMap<String, String>>, TargetError> {
+    let mut keys = Vec::with_capacity(rows.len());
+    for same in rows.chunk_by(|a, b| std::ptr::eq(a.table, b.table)) {
+        let table = same[0].table;
+        let doing = Doing::Writing { table: &table.name, index: None, what: "reading keys of" };
+        let mut query = sqlx::query(AssertSqlSafe(table.key_texts()));
+        for array in CellArray::key(table, same) {
+            query = query.bind(array);
+        }
+        for row in query.fetch_all(&mut *conn).await.map_err(|error| doing.error(error))? {
+            let texts: Vec<String> = row.try_get(1).map_err(|error| doing.error(error))?;
+            keys.push(table.key.iter().map(|place| table.names[*place].clone()).zip(texts).collect());
         }
     }
-    Ok(images)
+    Ok(keys)
 }
 
 /// Rows of texts.

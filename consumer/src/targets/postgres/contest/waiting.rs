@@ -210,7 +210,8 @@ pub(super) async fn unlucky(
          w.counter, w.origin, w.seen, w.columns, w.image, w.old, w.fence, w.fence_xmin FROM _syncline.waiting w \
          JOIN unnest($3::text[], $4::int4[]) AS u (topic_id, partition) USING (topic_id, partition) \
          LEFT JOIN _syncline.fences f ON f.id = w.fence WHERE w.consumer_group = $1 AND w.cluster_id = $2 \
-         AND (f.id IS NULL OR pg_catalog.cardinality(f.arrived) >= f.partitions) AND w.since < pg_catalog.now() - interval '3 seconds' ORDER BY w.since, w.record_offset LIMIT 1",
+         AND (f.id IS NULL OR pg_catalog.cardinality(f.arrived) >= f.partitions) \
+         AND w.since < pg_catalog.now() - interval '3 seconds' ORDER BY w.since, w.record_offset LIMIT 1",
     )
     .bind(&first.group)
     .bind(&first.cluster_id)
@@ -279,11 +280,18 @@ pub(super) async fn take_out(conn: &mut PgConnection, done: &[&Waiting]) -> Resu
     .execute(&mut *conn)
     .await
     .map_err(|error| DOING.error(error))?;
+    Ok(())
+}
+
+/// Takes fences out that have come back and that nothing waits for.
+pub(super) async fn forget_fences(conn: &mut PgConnection) -> Result<(), TargetError> {
     // Whoever notes an arrival just now has the row locked.
     sqlx::query(
-        "DELETE FROM _syncline.fences WHERE id IN (SELECT f.id FROM _syncline.fences f WHERE NOT EXISTS \
-         (SELECT FROM _syncline.waiting w WHERE w.fence = f.id) \
-         AND pg_catalog.cardinality(f.arrived) >= f.partitions FOR UPDATE SKIP LOCKED)",
+        "DELETE FROM _syncline.fences WHERE id IN (SELECT f.id FROM _syncline.fences f \
+         WHERE pg_catalog.cardinality(f.arrived) >= f.partitions \
+         AND NOT EXISTS (SELECT FROM _syncline.waiting w WHERE w.fence = f.id) \
+         AND NOT EXISTS (SELECT FROM _syncline.row_stamps s WHERE s.row_key IS NOT NULL AND s.fence = f.id) \
+         FOR UPDATE SKIP LOCKED)",
     )
     .execute(conn)
     .await
@@ -309,21 +317,45 @@ pub(super) async fn wait_for(
     Ok(())
 }
 
-/// The lowest offset that waits in each of some partitions.
+/// The lowest offset of each of some partitions that waits, or that a row of the table does not show. `partitions` are
+/// each with their node.
 pub(super) async fn lowest(
     conn: &mut PgConnection,
-    partitions: &[&PartitionKey],
+    table: &str,
+    partitions: &[(&PartitionKey, &str)],
 ) -> Result<Vec<Option<i64>>, TargetError> {
-    let Some(first) = partitions.first() else { return Ok(Vec::new()) };
+    let Some((first, _)) = partitions.first() else { return Ok(Vec::new()) };
     sqlx::query_scalar(
-        "SELECT (SELECT min(w.record_offset) FROM _syncline.waiting w WHERE w.consumer_group = $1 \
-         AND w.cluster_id = $2 AND w.topic_id = u.topic_id AND w.partition = u.partition) \
-         FROM unnest($3::text[], $4::int4[]) WITH ORDINALITY AS u (topic_id, partition, n) ORDER BY n",
+        "SELECT least((SELECT min(w.record_offset) FROM _syncline.waiting w WHERE w.consumer_group = $1 \
+         AND w.cluster_id = $2 AND w.topic_id = u.topic_id AND w.partition = u.partition), \
+         (SELECT min((h ->> 'offset')::int8) FROM _syncline.row_stamps s, pg_catalog.jsonb_array_elements(s.held) AS h \
+         WHERE s.table_name = $6 AND s.row_key IS NOT NULL AND h ->> 'origin' = u.origin \
+         AND (h ->> 'partition')::int4 = u.partition)) \
+         FROM unnest($3::text[], $4::int4[], $5::text[]) WITH ORDINALITY AS u (topic_id, partition, origin, n) ORDER BY n",
     )
     .bind(&first.group)
     .bind(&first.cluster_id)
-    .bind(partitions.iter().map(|partition| partition.topic_id.as_str()).collect::<Vec<_>>())
-    .bind(partitions.iter().map(|partition| partition.partition).collect::<Vec<_>>())
+    .bind(partitions.iter().map(|(partition, _)| partition.topic_id.as_str()).collect::<Vec<_>>())
+    .bind(partitions.iter().map(|(partition, _)| partition.partition).collect::<Vec<_>>())
+    .bind(partitions.iter().map(|(_, origin)| *origin).collect::<Vec<_>>())
+    .bind(table)
+    .fetch_all(conn)
+    .await
+    .map_err(|error| DOING.error(error))
+}
+
+/// Of some keys: the lowest offset that waits in each partition where any does.
+pub(super) async fn of_keys(
+    conn: &mut PgConnection,
+    table: &str,
+    keys: &[&[u8]],
+) -> Result<Vec<(Vec<u8>, String, i32, i64)>, TargetError> {
+    sqlx::query_as(
+        "SELECT key, origin, partition, min(record_offset) FROM _syncline.waiting \
+         WHERE table_name = $1 AND key = ANY ($2::bytea[]) GROUP BY key, origin, partition",
+    )
+    .bind(table)
+    .bind(keys)
     .fetch_all(conn)
     .await
     .map_err(|error| DOING.error(error))
@@ -346,19 +378,21 @@ pub(super) async fn left(conn: &mut PgConnection, partitions: &[PartitionKey]) -
     Ok(left.unsigned_abs())
 }
 
-/// How many records of a group wait.
+/// How many records of a group wait, and rows do not show all of their state.
 pub(in crate::targets::postgres) async fn of_group(
     conn: &mut PgConnection,
     group: &str,
     cluster_id: &str,
 ) -> Result<u64, TargetError> {
-    let waiting: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM _syncline.waiting WHERE consumer_group = $1 AND cluster_id = $2")
-            .bind(group)
-            .bind(cluster_id)
-            .fetch_one(conn)
-            .await
-            .map_err(|error| DOING.error(error))?;
+    let waiting: i64 = sqlx::query_scalar(
+        "SELECT (SELECT count(*) FROM _syncline.waiting WHERE consumer_group = $1 AND cluster_id = $2) + \
+             (SELECT count(*) FROM _syncline.row_stamps WHERE row_key IS NOT NULL)",
+    )
+    .bind(group)
+    .bind(cluster_id)
+    .fetch_one(conn)
+    .await
+    .map_err(|error| DOING.error(error))?;
     Ok(waiting.unsigned_abs())
 }
 
