@@ -8,6 +8,8 @@ use syncline_integration_tests::sql;
 use syncline_integration_tests::sync::{self, Sync};
 use syncline_integration_tests::topology::Topology;
 
+use crate::gate;
+
 const TABLES: &str = "CREATE TABLE kv (k text PRIMARY KEY, v text, n int); \
      CREATE TABLE stock (shop int, sku bigint, quantity numeric, tags text, note text, PRIMARY KEY (shop, sku))";
 
@@ -31,6 +33,7 @@ async fn rows(topology: &Topology, table: &str, key: &str) -> Result<Vec<BTreeMa
 
 #[tokio::test]
 async fn the_report_before_a_first_load_tells_the_truth() -> Result<()> {
+    let _servers = gate::shared().await;
     let mut topology = Topology::create("first", &["hq", "eu"], &["kv", "stock"], TABLES).await?;
     topology.rules = [
         "strategy: last_write_wins",
@@ -125,6 +128,7 @@ async fn the_report_before_a_first_load_tells_the_truth() -> Result<()> {
 /// What keeps nodes from being joined is told before anything is made, also what `check` does not see.
 #[tokio::test]
 async fn the_report_tells_what_cannot_be_joined() -> Result<()> {
+    let _servers = gate::shared().await;
     let text = "CREATE TABLE kv (k int PRIMARY KEY, v text, n int); CREATE TABLE ok (k int PRIMARY KEY, v text); \
                 CREATE TABLE sums (k int PRIMARY KEY, n int); INSERT INTO ok VALUES (1, 'a')";
     let mut topology = Topology::create("unfit", &["hq", "eu"], &["kv", "ok", "sums"], text).await?;
@@ -155,6 +159,7 @@ async fn the_report_tells_what_cannot_be_joined() -> Result<()> {
 
 #[tokio::test]
 async fn one_way_there_is_nothing_to_compare() -> Result<()> {
+    let _servers = gate::shared().await;
     let sync = Sync::create("dry", &["t"]).await?;
     sync.refused(&["run", "--dry-run"], 2, &["no `nodes`", "syncline check"]).await?;
     sync.finish().await
