@@ -55,11 +55,14 @@ impl From<Format> for LogFormat {
 pub(crate) enum Verb {
     /// Capture and apply, in one process
     #[command(after_help = "Examples:\n  SOURCE_PASSWORD=… TARGET_PASSWORD=… syncline run -f sync.yaml\n  \
-        syncline run -f topology.yaml --node eu\n\n\
+        syncline run -f topology.yaml --node eu\n  \
+        syncline run -f topology.yaml --dry-run\n\n\
         With --until-caught-up it ends once everything that was committed in the source before the start has been \
         applied by any member of the consumer group; a stopped table makes it exit with 3. Of a topology all nodes run, \
-        or one; it has caught up once what was committed at any of them has been applied at all of them.")]
-    Run(Long),
+        or one; it has caught up once what was committed at any of them has been applied at all of them.\n\n\
+        With --dry-run it compares the rows that the nodes of a topology have and tells what joining them would do: \
+        exit code 0 if all can be merged, 1 if something would be refused.")]
+    Run(Run),
     /// Capture: source database to Kafka
     #[command(after_help = "Example:\n  syncline produce -f sync.yaml --log-format json\n\n\
         With --until-caught-up it ends once everything that was committed in the source before the start has been \
@@ -139,6 +142,21 @@ pub(crate) struct Long {
     /// End once what was there at the start is through
     #[arg(long)]
     pub(crate) until_caught_up: bool,
+}
+
+/// Options of `run`.
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) long: Long,
+
+    /// Compare the rows of a topology's nodes, tell what the first load would do to them, and change nothing
+    #[arg(long, conflicts_with_all = ["until_caught_up", "node"])]
+    pub(crate) dry_run: bool,
+
+    /// How the result of --dry-run looks; it goes to standard output
+    #[arg(long, value_enum, default_value_t = Output::Text, requires = "dry_run")]
+    pub(crate) output: Output,
 }
 
 /// Options of `check`.
@@ -319,6 +337,17 @@ mod tests {
     fn options_work_in_front_of_the_verb_and_behind_it() {
         for line in ["syncline --log-format json run -f a", "syncline run --log-format json -f a --until-caught-up"] {
             assert_eq!(parse(line).unwrap().log_format, Format::Json);
+        }
+    }
+
+    #[test]
+    fn a_dry_run_is_of_all_nodes() {
+        let Verb::Run(run) = parse("syncline run -f a").unwrap().verb else { panic!() };
+        assert!(!run.dry_run);
+        let Verb::Run(run) = parse("syncline run -f a --dry-run --output json").unwrap().verb else { panic!() };
+        assert_eq!((run.dry_run, run.output), (true, Output::Json));
+        for more in ["--dry-run --node eu", "--dry-run --until-caught-up", "--output json"] {
+            assert!(parse(&format!("syncline run -f a {more}")).is_err(), "{more}");
         }
     }
 

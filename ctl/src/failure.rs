@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::process::ExitCode;
 
+use syncline_catalog::rows::RowsError;
 use syncline_consumer::error::ConsumerError;
 use syncline_consumer::targets::TargetError;
 use syncline_producer::error::ProducerError;
@@ -40,6 +41,9 @@ pub(crate) enum Failure {
     /// Apply.
     #[error(transparent)]
     Consumer(#[from] ConsumerError),
+    /// Rows that were to be compared.
+    #[error(transparent)]
+    Rows(#[from] RowsError),
     /// Kafka Connect.
     #[error(transparent)]
     Connectors(#[from] ConnectorsError),

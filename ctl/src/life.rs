@@ -8,7 +8,7 @@ use crate::cli::{self, Cli, Long, Verb};
 use crate::config::{Sides, SyncConfig};
 use crate::failure::Failure;
 use crate::progress::Display;
-use crate::{check, conflicts, connectors, parts, resync, run, snapshot, takeover, transform};
+use crate::{check, conflicts, connectors, first_load, parts, resync, run, snapshot, takeover, transform};
 
 /// Does what was typed.
 ///
@@ -17,7 +17,10 @@ use crate::{check, conflicts, connectors, parts, resync, run, snapshot, takeover
 pub(crate) fn lead(cli: Cli) -> Result<(), Failure> {
     let format = cli.log_format.into();
     match cli.verb {
-        Verb::Run(options) => keep_on(Sides::Both, &options, format),
+        Verb::Run(options) if options.dry_run => {
+            once(first_load::report(&options.long.file.path, options.output), format)
+        }
+        Verb::Run(options) => keep_on(Sides::Both, &options.long, format),
         Verb::Produce(options) => keep_on(Sides::Producer, &options, format),
         Verb::Consume(options) => keep_on(Sides::Consumer, &options, format),
         Verb::Check(options) => once(check::check(&options.file.path, options.part.node, options.output), format),

@@ -6,6 +6,7 @@ mod config;
 mod conflicts;
 mod connectors;
 mod failure;
+mod first_load;
 mod life;
 mod mappings;
 mod parts;

@@ -8,6 +8,7 @@ pub mod generator;
 pub mod mariadb;
 pub mod postgres_site;
 pub mod process;
+pub mod proxy;
 pub mod random;
 pub mod records;
 pub mod registry_proxy;

@@ -16,6 +16,9 @@ use crate::random::Random;
 use crate::sync::{drop_slots, login, owned_database};
 use crate::{records, sql, stack};
 
+/// Of each topic.
+const PARTITIONS: usize = 3;
+
 /// How long anything may take that takes seconds.
 const PATIENCE: Duration = Duration::from_secs(150);
 
@@ -41,6 +44,8 @@ pub struct Node {
     pub name: String,
     /// How its application reaches it.
     pub role: DatabaseSettings,
+    /// The port on this machine where `syncline` reaches it, if it is another one.
+    pub port: Option<u16>,
     database: Option<Database>,
 }
 
@@ -74,7 +79,7 @@ impl Topology {
             for table in tables {
                 sql::execute(&mut conn, format!("ALTER TABLE {table} REPLICA IDENTITY FULL")).await?;
             }
-            topology.nodes.push(Node { name: (*node).to_owned(), role, database: Some(database) });
+            topology.nodes.push(Node { name: (*node).to_owned(), role, port: None, database: Some(database) });
         }
         Ok(topology)
     }
@@ -97,7 +102,7 @@ impl Topology {
         let name = &self.name;
         let mut text = format!(
             "name: {name}\nkafka:\n  bootstrap_servers: {}\n  topic_prefix: {name}\n  consumer_group: {name}\n  \
-             partitions: 3\nschema_registry:\n  url: {}\n",
+             partitions: {PARTITIONS}\nschema_registry:\n  url: {}\n",
             stack::variable("KAFKA_BOOTSTRAP")?,
             stack::variable("SCHEMA_REGISTRY_URL")?
         );
@@ -116,7 +121,7 @@ impl Topology {
                  password: '{password}'\n    tables: [{}]",
                 node.name,
                 node.role.host,
-                node.role.port,
+                node.port.unwrap_or(node.role.port),
                 node.role.database,
                 self.tables.join(", ")
             )?;
@@ -137,7 +142,8 @@ impl Topology {
     /// It cannot be started.
     pub fn start(&self, arguments: &[&str]) -> Result<Process> {
         let mut logs = self.logs.lock().expect("no holder of this lock panics");
-        let path = self.directory.path().join("topology.yaml");
+        // A file of its own: the one that was started before may still be reading.
+        let path = self.directory.path().join(format!("{}.yaml", logs.len()));
         std::fs::write(&path, self.file()?)?;
         let log = self.directory.path().join(format!("{}-{}.log", logs.len(), arguments.join("-")));
         let path = path.to_str().context("a temporary folder with an odd name")?;
@@ -174,17 +180,19 @@ impl Topology {
         }
     }
 
-    /// Whether every node has taken all records of all nodes: one that has just been started may have to wait for its
-    /// partitions.
+    /// Whether every node has taken all records of all nodes, of every partition: one that has just been started may have
+    /// to wait for its partitions, and nothing moves before that either.
     async fn is_all_taken(&self) -> Result<bool> {
         for table in &self.tables {
             for origin in &self.nodes {
                 let topic = format!("{}.{}.public.{table}", self.name, origin.name);
                 let records = records::count(&topic).await?;
                 let taken = format!(
-                    "SELECT coalesce(sum(next_offset), 0)::text FROM _syncline.progress WHERE topic = '{topic}'"
+                    "SELECT concat_ws(' of ', coalesce(sum(next_offset), 0), count(*)) FROM _syncline.progress \
+                     WHERE topic = '{topic}'"
                 );
-                if self.all(&taken).await?.iter().any(|taken| *taken != records.to_string()) {
+                let all = format!("{records} of {PARTITIONS}");
+                if self.all(&taken).await?.iter().any(|taken| *taken != all) {
                     return Ok(false);
                 }
             }

@@ -8,7 +8,7 @@ use syncline_runtime::registry::Registry;
 use crate::config::{ProducerConfig, SnapshotMode};
 use crate::error::ProducerError;
 use crate::life::look;
-use crate::sources::postgres::preflight::{Ready, preflight};
+use crate::sources::postgres::preflight::{Ready, inspect, preflight};
 use crate::sources::postgres::publication::PublicationPlan;
 use crate::sources::postgres::slot;
 use crate::sources::postgres::transport::ReplicationSession;
@@ -66,6 +66,18 @@ pub async fn check(config: &ProducerConfig) -> Result<Report, ProducerError> {
         },
     });
     Ok(Report { tables: tables.into_values().collect(), notes })
+}
+
+/// Looks at the source alone: the tables that would be captured, and what keeps a start from it. Needs neither Kafka nor a
+/// slot.
+///
+/// # Errors
+///
+/// [`ProducerError::Preflight`] with all findings where the tables cannot be told, or the database.
+pub async fn tables(config: &ProducerConfig) -> Result<(Vec<TableDefinition>, Vec<String>), ProducerError> {
+    let mut connection = syncline_catalog::connect::connect(&config.source, "syncline-check").await?;
+    let (ready, problems) = inspect(&mut connection, config).await?;
+    Ok((ready.tables.into_values().collect(), problems))
 }
 
 /// The session, whether it holds the slot's lock, and what was found. The lock keeps producers from moving the place

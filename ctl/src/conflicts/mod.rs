@@ -16,6 +16,7 @@ use syncline_consumer::targets::postgres::PostgresTarget;
 use syncline_consumer::targets::postgres::conflicts::{Conflict, Conflicts as Log, Filter, ResolveError, Side, Wish};
 
 pub(crate) use options::Conflicts;
+pub(crate) use show::aligned;
 
 use crate::cli::Output;
 use crate::config::{Sides, SyncConfig};

@@ -11,7 +11,7 @@ use syncline_integration_tests::process::Process;
 use syncline_integration_tests::topology::Topology;
 use syncline_integration_tests::{sql, sync};
 
-use crate::KV;
+use crate::{KV, gate};
 
 /// What a command prints.
 async fn says(topology: &Topology, arguments: &[&str], code: i32) -> Result<String> {
@@ -50,6 +50,7 @@ fn id(conflict: &Value) -> Result<&str> {
 
 #[tokio::test]
 async fn a_person_can_take_the_side_that_lost() -> Result<()> {
+    let _servers = gate::shared().await;
     let mut topology = Topology::create("decide", &["hq", "eu"], &["kv"], KV).await?;
     let mut process = meet(&topology).await?;
     let all = listed(&topology).await?;
@@ -117,6 +118,7 @@ async fn a_person_can_take_the_side_that_lost() -> Result<()> {
 /// What the log has left out cannot be written.
 #[tokio::test]
 async fn a_masked_value_is_not_written() -> Result<()> {
+    let _servers = gate::shared().await;
     let mut topology = Topology::create("masked", &["hq", "eu"], &["kv"], KV).await?;
     topology.log = vec!["mask: [v]".to_owned()];
     let mut process = meet(&topology).await?;

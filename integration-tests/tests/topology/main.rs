@@ -1,6 +1,10 @@
 //! Several writable databases: whatever their applications do, they end up the same, and what was lost can be found.
 
 mod conflicts;
+mod faults;
+#[path = "../scenarios/gate.rs"]
+mod gate;
+mod report;
 
 use anyhow::{Result, ensure};
 use syncline_integration_tests::random::Random;
@@ -12,6 +16,7 @@ const KV: &str = "CREATE TABLE kv (k int PRIMARY KEY, v text, n int)";
 /// Both ways, with rows on both sides before the start, and nothing goes round in circles.
 #[tokio::test]
 async fn two_nodes_end_up_the_same() -> Result<()> {
+    let _servers = gate::shared().await;
     let topology = Topology::create("two", &["hq", "eu"], &["kv"], KV).await?;
     let (mut hq, mut eu) = (topology.connect(0).await?, topology.connect(1).await?);
     sql::execute(&mut hq, "INSERT INTO kv VALUES (1, 'both', 1), (2, 'of hq', 1), (4, 'hq', 1)").await?;
@@ -38,6 +43,7 @@ async fn two_nodes_end_up_the_same() -> Result<()> {
 /// Both change the same row while neither hears of the other: the later one stays, the other one is in the log.
 #[tokio::test]
 async fn a_conflict_is_decided_alike_and_written_down() -> Result<()> {
+    let _servers = gate::shared().await;
     let topology = Topology::create("conflict", &["hq", "eu"], &["kv"], KV).await?;
     let (mut hq, mut eu) = (topology.connect(0).await?, topology.connect(1).await?);
     sql::execute(&mut hq, "INSERT INTO kv VALUES (1, 'old', 1)").await?;
@@ -60,6 +66,7 @@ async fn a_conflict_is_decided_alike_and_written_down() -> Result<()> {
 
 /// Random changes of few rows on all nodes at once, while processes are killed.
 async fn random_changes(name: &str, nodes: &[&str], seed: u64) -> Result<()> {
+    let _servers = gate::shared().await;
     let topology = Topology::create(name, nodes, &["kv"], KV).await?;
     let mut processes = Vec::new();
     for node in nodes {
@@ -121,6 +128,7 @@ async fn a_hub_and_three_spokes_converge_whatever_happens() -> Result<()> {
 /// their own.
 #[tokio::test]
 async fn differences_add_up_on_all_nodes() -> Result<()> {
+    let _servers = gate::shared().await;
     let nodes = ["hq", "eu", "us"];
     let stock = "CREATE TABLE stock (sku int PRIMARY KEY, quantity int, highest int, tags text)";
     let mut topology = Topology::create("sums", &nodes, &["stock"], stock).await?;
@@ -188,6 +196,7 @@ async fn add(topology: &Topology, node: usize, round: u64) -> Result<[i64; 5]> {
 /// A table that is not whole in the log, and one node alone, are told at the start.
 #[tokio::test]
 async fn what_cannot_be_compared_is_refused() -> Result<()> {
+    let _servers = gate::shared().await;
     let topology = Topology::create("refused", &["hq", "eu"], &["kv"], KV).await?;
     let mut eu = topology.connect(1).await?;
     sql::execute(&mut eu, "ALTER TABLE kv REPLICA IDENTITY DEFAULT").await?;

@@ -67,6 +67,22 @@ pub enum ColumnRule {
     PriorityOrder(Vec<String>),
 }
 
+impl ColumnRule {
+    /// Its name in configuration.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::LastWriteWins => "last_write_wins",
+            Self::SourcePriority => "source_priority",
+            Self::Sum => "sum",
+            Self::Max => "max",
+            Self::Min => "min",
+            Self::ConcatUnique => "concat_unique",
+            Self::PriorityOrder(_) => "priority_order",
+        }
+    }
+}
+
 /// Why rules cannot be followed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RulesError {

@@ -312,7 +312,7 @@ fn check_returning(
     })
 }
 
-fn refuse(mismatch: &Mismatch, index: Option<usize>) -> TargetError {
+pub(super) fn refuse(mismatch: &Mismatch, index: Option<usize>) -> TargetError {
     TargetError { class: ErrorClass::BadRecord, message: mismatch.to_string(), table: index, source: None }
 }
 

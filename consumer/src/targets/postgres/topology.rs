@@ -1,9 +1,14 @@
 //! The bookkeeping of a node in a topology: what each row has been through, what waits, what was discarded.
 
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use std::sync::atomic::Ordering;
 
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use syncline_catalog::{target_plan, target_table};
+use syncline_event::table::TableDefinition;
+
+use super::PostgresTarget;
 use super::error::Doing;
-use super::layout;
+use super::{contest, layout, plan};
 use crate::config::ConflictLog;
 use crate::targets::TargetError;
 
@@ -105,6 +110,39 @@ pub(super) async fn prepare(conn: &mut PgConnection) -> Result<(), TargetError> 
     sqlx::raw_sql(layout::LOCK).execute(&mut *transaction).await.map_err(|error| making.error(error))?;
     sqlx::raw_sql(SCRIPT).execute(&mut *transaction).await.map_err(|error| layout::not_made(error, making, SCRIPT))?;
     transaction.commit().await.map_err(|error| making.error(error))
+}
+
+impl PostgresTarget {
+    /// Compares the target's table with a definition, before there is any bookkeeping. Changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`crate::targets::Writer::plan`].
+    pub async fn fits(&self, definition: &TableDefinition) -> Result<(), TargetError> {
+        let mut conn = self.connector.connect().await?;
+        let name = definition.qualified_name();
+        let describing = Doing::Writing { table: &name, index: None, what: "describing" };
+        let state = target_table::describe(&mut conn, definition).await.map_err(|error| describing.error(error))?;
+        target_plan::plan(definition, &state).map_err(|mismatch| plan::refuse(&mismatch, None))?;
+        let fires = self.connector.fires_triggers.load(Ordering::Acquire);
+        if fires { contest::check_triggers(&mut conn, definition).await } else { Ok(()) }
+    }
+
+    /// Whether changes of a table (`schema.table`) have been compared here before, so that its rows have stamps.
+    ///
+    /// # Errors
+    ///
+    /// Unreachable or refused.
+    pub async fn has_stamps(&self, table: &str) -> Result<bool, TargetError> {
+        let reading = Doing::Bookkeeping("reading _syncline.row_stamps");
+        let mut conn = self.connector.connect().await?;
+        let is_there = sqlx::query_scalar("SELECT pg_catalog.to_regclass('_syncline.row_stamps') IS NOT NULL");
+        if !is_there.fetch_one(&mut conn).await.map_err(|error| reading.error(error))? {
+            return Ok(false);
+        }
+        let has = sqlx::query_scalar("SELECT EXISTS (SELECT FROM _syncline.row_stamps WHERE table_name = $1)");
+        has.bind(table).fetch_one(&mut conn).await.map_err(|error| reading.error(error))
+    }
 }
 
 /// Statements that give the conflict log its next days and take away those that are past keeping.

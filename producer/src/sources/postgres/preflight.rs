@@ -39,6 +39,19 @@ pub struct Ready {
 ///
 /// [`ProducerError::Preflight`] with all findings, or the database.
 pub async fn preflight(connection: &mut PgConnection, config: &ProducerConfig) -> Result<Ready, ProducerError> {
+    let (ready, problems) = inspect(connection, config).await?;
+    if problems.is_empty() { Ok(ready) } else { Err(ProducerError::Preflight(problems)) }
+}
+
+/// The same with the findings beside what is there.
+///
+/// # Errors
+///
+/// [`ProducerError::Preflight`] with all findings where the tables cannot be told, or the database.
+pub async fn inspect(
+    connection: &mut PgConnection,
+    config: &ProducerConfig,
+) -> Result<(Ready, Vec<String>), ProducerError> {
     let failed = |error| ProducerError::source("the source's catalog cannot be read", error);
     let mut problems = config.check();
     problems.extend(server_problems(connection, config).await.map_err(failed)?);
@@ -80,7 +93,7 @@ pub async fn preflight(connection: &mut PgConnection, config: &ProducerConfig) -
     problems.extend(slot_problems(connection, config, slot.as_ref()).await.map_err(failed)?);
     let publication = publication::plan(connection, &config.publication, &selected).await?;
     problems.extend(publication_problems(connection, config, &publication, &selected).await.map_err(failed)?);
-    if problems.is_empty() { Ok(Ready { tables, publication, slot }) } else { Err(ProducerError::Preflight(problems)) }
+    Ok((Ready { tables, publication, slot }, problems))
 }
 
 async fn catalog_tables(connection: &mut PgConnection) -> Result<Vec<CatalogTable>, sqlx::Error> {
