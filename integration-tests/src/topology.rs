@@ -19,7 +19,7 @@ use crate::{records, sql, stack};
 /// How long anything may take that takes seconds.
 const PATIENCE: Duration = Duration::from_secs(150);
 
-/// A topology under test. Its nodes have the same tables.
+/// A topology under test. Its nodes have the same tables, unless a test gives one of them other names.
 pub struct Topology {
     /// Its name; also what topics, slots and the consumer group begin with.
     pub name: String,
@@ -29,7 +29,6 @@ pub struct Topology {
     pub rules: Vec<String>,
     /// Lines of `conflict_log`.
     pub log: Vec<String>,
-    tables: Vec<String>,
     directory: TempDir,
     logs: Mutex<Vec<std::path::PathBuf>>,
     finished: bool,
@@ -41,6 +40,10 @@ pub struct Node {
     pub name: String,
     /// How its application reaches it.
     pub role: DatabaseSettings,
+    /// The tables that are captured.
+    pub tables: Vec<String>,
+    /// Lines of `table_mappings`.
+    pub mappings: Vec<String>,
     database: Option<Database>,
 }
 
@@ -59,7 +62,6 @@ impl Topology {
             nodes: Vec::new(),
             rules: Vec::new(),
             log: Vec::new(),
-            tables: tables.iter().map(|table| (*table).to_owned()).collect(),
             directory: tempfile::tempdir()?,
             logs: Mutex::new(Vec::new()),
             finished: false,
@@ -74,7 +76,9 @@ impl Topology {
             for table in tables {
                 sql::execute(&mut conn, format!("ALTER TABLE {table} REPLICA IDENTITY FULL")).await?;
             }
-            topology.nodes.push(Node { name: (*node).to_owned(), role, database: Some(database) });
+            let tables = tables.iter().map(|table| (*table).to_owned()).collect();
+            let (name, database) = ((*node).to_owned(), Some(database));
+            topology.nodes.push(Node { name, role, tables, mappings: Vec::new(), database });
         }
         Ok(topology)
     }
@@ -118,8 +122,12 @@ impl Topology {
                 node.role.host,
                 node.role.port,
                 node.role.database,
-                self.tables.join(", ")
+                node.tables.join(", ")
             )?;
+            if !node.mappings.is_empty() {
+                writeln!(text, "    table_mappings:")?;
+                node.mappings.iter().try_for_each(|line| writeln!(text, "      {line}"))?;
+            }
         }
         for (section, lines) in [("conflict_resolution:", &self.rules), ("conflict_log:", &self.log)] {
             if !lines.is_empty() {
@@ -177,8 +185,8 @@ impl Topology {
     /// Whether every node has taken all records of all nodes: one that has just been started may have to wait for its
     /// partitions.
     async fn is_all_taken(&self) -> Result<bool> {
-        for table in &self.tables {
-            for origin in &self.nodes {
+        for origin in &self.nodes {
+            for table in &origin.tables {
                 let topic = format!("{}.{}.public.{table}", self.name, origin.name);
                 let records = records::count(&topic).await?;
                 let taken = format!(
@@ -298,7 +306,8 @@ pub async fn comes_to_rest(nodes: &[&DatabaseSettings], processes: &mut [&mut Pr
             process.expect_running()?;
         }
         let now = position(nodes).await?;
-        if last.as_ref() != Some(&now) {
+        // A node that has not started yet stands still, too.
+        if last.as_ref() != Some(&now) || now.iter().any(String::is_empty) {
             (last, still) = (Some(now), Instant::now());
         } else if still.elapsed() > Duration::from_secs(4) {
             let waiting = all(nodes, "SELECT count(*)::text FROM _syncline.waiting").await?;

@@ -1,6 +1,7 @@
 //! Several writable databases: whatever their applications do, they end up the same, and what was lost can be found.
 
 mod conflicts;
+mod mapping;
 
 use anyhow::{Result, ensure};
 use syncline_integration_tests::random::Random;
