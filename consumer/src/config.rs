@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use crate::sink_settings::{FieldFilter, InsertMode, KeyColumns, SinkSettings, TableName, Truncates};
+use syncline_event::table::TableDefinition;
 use syncline_runtime::settings::{DatabaseSettings, KafkaSettings, RegistrySettings, Secret};
-use syncline_transforms::mapping::Mappings;
+use syncline_transforms::mapping::{Mappings, Misfit, Names, Route};
 use syncline_transforms::resolve::rules::Rules;
 
 /// The consumer's settings.
@@ -45,10 +46,37 @@ pub struct NodeSettings {
     pub name: String,
     /// Every node's topic prefix, by its name.
     pub prefixes: BTreeMap<String, String>,
-    /// What decides about rows that were changed on several nodes.
+    /// What each node calls tables and columns otherwise than all share them, by its name.
+    pub names: Arc<BTreeMap<String, Names>>,
+    /// What decides about rows that were changed on several nodes, under this node's names.
     pub rules: Arc<Rules>,
     /// How conflicts are written down.
     pub log: ConflictLog,
+}
+
+impl NodeSettings {
+    /// The node whose topic it is.
+    #[must_use]
+    pub fn origin_of(&self, topic: &str) -> Option<&str> {
+        let is_of = |prefix: &str| topic.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.'));
+        self.prefixes.iter().find(|(_, prefix)| is_of(prefix)).map(|(name, _)| name.as_str())
+    }
+
+    /// The way of a topic's table to this node's; none where all names are the same.
+    ///
+    /// # Errors
+    ///
+    /// The names do not fit the table, or each other.
+    pub fn routes(&self, topic: &str, table: &TableDefinition) -> Result<Vec<Route>, Vec<Misfit>> {
+        match self.origin_of(topic) {
+            Some(origin) if origin != self.name => {
+                let shared = Names::default();
+                let of = |node: &str| self.names.get(node).unwrap_or(&shared);
+                of(origin).routes(of(&self.name), table)
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
 }
 
 /// `conflict_log`, checked. Conflicts are rows of `_syncline.sync_conflicts`.

@@ -23,6 +23,14 @@ pub enum ConsumerError {
     /// The choice of topics cannot be used.
     #[error("topics: {0}")]
     Topics(String),
+    /// The target cannot be a node of a topology of several writable databases.
+    #[error("node {node}: {missing}; make it the target of a one-way sync")]
+    NoNode {
+        /// The node.
+        node: String,
+        /// What it lacks.
+        missing: &'static str,
+    },
     /// A resync that cannot be done. Says why.
     #[error("{0}")]
     Resync(String),
@@ -98,9 +106,12 @@ impl Classified for ConsumerError {
             Self::Registry(error) => error.class(),
             Self::Target(error) => error.class,
             Self::Stopped(_) => ErrorClass::BadRecord,
-            Self::Topics(_) | Self::Resync(_) | Self::Takeover(_) | Self::Definitions { .. } | Self::Task { .. } => {
-                ErrorClass::Fatal
-            }
+            Self::Topics(_)
+            | Self::NoNode { .. }
+            | Self::Resync(_)
+            | Self::Takeover(_)
+            | Self::Definitions { .. }
+            | Self::Task { .. } => ErrorClass::Fatal,
         }
     }
 }

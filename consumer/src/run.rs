@@ -63,6 +63,7 @@ const LAST_COMMIT: Duration = Duration::from_secs(2);
 /// What cannot be waited out. With `options.until` also [`ConsumerError::Stopped`], once everything else is applied.
 pub async fn run(config: ConsumerConfig, options: RunOptions, shutdown: Shutdown) -> Result<(), ConsumerError> {
     let target = open_target(&config);
+    carries(target.as_ref(), &config)?;
     prepare(target.as_ref(), &shutdown).await?;
     let admin = Admin::connect(&config.kafka).await?;
     let registry = Registry::connect(&config.registry)?;
@@ -124,6 +125,14 @@ pub async fn run(config: ConsumerConfig, options: RunOptions, shutdown: Shutdown
         }
     }
     result.and(last)
+}
+
+/// Refuses a topology that the target cannot carry.
+fn carries(target: &dyn Target, config: &ConsumerConfig) -> Result<(), ConsumerError> {
+    match (&config.node, target.guarantees().missing_of_a_node()) {
+        (Some(node), Some(missing)) => Err(ConsumerError::NoNode { node: node.name.clone(), missing }),
+        _ => Ok(()),
+    }
 }
 
 fn open_target(config: &ConsumerConfig) -> Arc<dyn Target> {

@@ -94,7 +94,7 @@ pub(crate) async fn check(file: &Path, node: Option<String>, output: Output) -> 
     let shared: Vec<String> = checks.iter().flat_map(|finding| finding.faults.clone()).collect();
     for Part { node, producer, consumer } in &parts {
         if let Some(config) = producer {
-            let mut finding = source(config, consumer.as_ref(), &mappings).await;
+            let mut finding = source(node.as_deref(), config, consumer.as_ref(), &mappings).await;
             // Kafka and the registry are looked at there too; once is enough.
             finding.faults.retain(|fault| !shared.contains(fault));
             finding.ok = finding.faults.is_empty();
@@ -132,11 +132,16 @@ async fn registry(settings: &RegistrySettings) -> Finding {
     Finding::new("schema_registry", settings.urls.join(", "), faults)
 }
 
-async fn source(config: &ProducerConfig, consumer: Option<&ConsumerConfig>, mappings: &MappingsFile) -> Finding {
+async fn source(
+    node: Option<&str>,
+    config: &ProducerConfig,
+    consumer: Option<&ConsumerConfig>,
+    mappings: &MappingsFile,
+) -> Finding {
     let place = place(&config.source);
     match syncline_producer::check::check(config).await {
         Ok(report) => {
-            let mut faults = mappings::faults(mappings, report.tables.iter());
+            let mut faults = mappings::faults(mappings, node, report.tables.iter());
             if let Some(node) = consumer.and_then(|config| config.node.as_ref()) {
                 faults.extend(rules::faults(&node.rules, &report.tables));
             }

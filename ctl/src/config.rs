@@ -11,6 +11,7 @@ mod fields;
 mod jdbc_sink;
 mod mappings;
 mod names;
+mod node_names;
 mod nodes;
 mod raw;
 #[cfg(test)]
@@ -19,6 +20,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -26,7 +28,7 @@ use serde_json::Value;
 use syncline_consumer::config::ConsumerConfig;
 use syncline_producer::config::ProducerConfig;
 use syncline_runtime::config::{ConfigError, Environment, Loaded, load};
-use syncline_transforms::mapping::Mappings;
+use syncline_transforms::mapping::{Mappings, Names};
 
 use crate::failure::Failure;
 
@@ -129,6 +131,8 @@ pub(crate) struct MappingsFile {
     pub(crate) file: PathBuf,
     /// The mappings.
     pub(crate) mappings: Arc<Mappings>,
+    /// Of a topology: what each node calls tables and columns otherwise.
+    pub(crate) names: Arc<BTreeMap<String, Names>>,
 }
 
 impl SyncConfig {
@@ -188,7 +192,7 @@ impl SyncConfig {
         let environment = Environment { variables: &variables, secrets: Some(&secrets), unused: &|_| false };
         let config = Self::check(load(file, fields::FIELDS, &environment)?, Scope::ALL)?;
         Ok(config
-            .one_way("the nodes of a topology have no `table_mappings` yet: there is nothing to try")?
+            .one_way("the `table_mappings` of a topology's nodes only give other names: there is nothing to try")?
             .mappings
             .mappings)
     }

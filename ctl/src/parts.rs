@@ -95,7 +95,7 @@ mod tests {
 
     fn topology() -> SyncConfig {
         let nodes = ["hq", "eu"].map(|name| Node { name: name.to_owned(), producer: None, consumer: None });
-        let mappings = MappingsFile { file: "sync.yaml".into(), mappings: Arc::default() };
+        let mappings = MappingsFile { file: "sync.yaml".into(), mappings: Arc::default(), names: Arc::default() };
         SyncConfig { producer: None, consumer: None, nodes: nodes.into(), mappings }
     }
 

@@ -60,11 +60,11 @@ async fn ready(parts: &[Part], mappings: &MappingsFile) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn is_ready(Part { producer, consumer, .. }: &Part, mappings: &MappingsFile) -> Result<(), Failure> {
+async fn is_ready(Part { node, producer, consumer }: &Part, mappings: &MappingsFile) -> Result<(), Failure> {
     match (producer, consumer) {
         (Some(config), _) => {
             let report = syncline_producer::check::check(config).await?;
-            mappings::refuse(mappings::faults(mappings, report.tables.iter()))?;
+            mappings::refuse(mappings::faults(mappings, node.as_deref(), report.tables.iter()))?;
             if let Some(node) = consumer.as_ref().and_then(|config| config.node.as_ref()) {
                 mappings::refuse(rules::faults(&node.rules, &report.tables))?;
             }

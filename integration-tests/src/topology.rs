@@ -22,7 +22,7 @@ const PARTITIONS: usize = 3;
 /// How long anything may take that takes seconds.
 const PATIENCE: Duration = Duration::from_secs(150);
 
-/// A topology under test. Its nodes have the same tables.
+/// A topology under test. Its nodes have the same tables, unless a test gives one of them other names.
 pub struct Topology {
     /// Its name; also what topics, slots and the consumer group begin with.
     pub name: String,
@@ -32,7 +32,6 @@ pub struct Topology {
     pub rules: Vec<String>,
     /// Lines of `conflict_log`.
     pub log: Vec<String>,
-    tables: Vec<String>,
     directory: TempDir,
     logs: Mutex<Vec<std::path::PathBuf>>,
     finished: bool,
@@ -46,6 +45,10 @@ pub struct Node {
     pub role: DatabaseSettings,
     /// The port on this machine where `syncline` reaches it, if it is another one.
     pub port: Option<u16>,
+    /// The tables that are captured.
+    pub tables: Vec<String>,
+    /// Lines of `table_mappings`.
+    pub mappings: Vec<String>,
     database: Option<Database>,
 }
 
@@ -64,7 +67,6 @@ impl Topology {
             nodes: Vec::new(),
             rules: Vec::new(),
             log: Vec::new(),
-            tables: tables.iter().map(|table| (*table).to_owned()).collect(),
             directory: tempfile::tempdir()?,
             logs: Mutex::new(Vec::new()),
             finished: false,
@@ -79,7 +81,9 @@ impl Topology {
             for table in tables {
                 sql::execute(&mut conn, format!("ALTER TABLE {table} REPLICA IDENTITY FULL")).await?;
             }
-            topology.nodes.push(Node { name: (*node).to_owned(), role, port: None, database: Some(database) });
+            let tables = tables.iter().map(|table| (*table).to_owned()).collect();
+            let (name, database) = ((*node).to_owned(), Some(database));
+            topology.nodes.push(Node { name, role, port: None, tables, mappings: Vec::new(), database });
         }
         Ok(topology)
     }
@@ -123,8 +127,12 @@ impl Topology {
                 node.role.host,
                 node.port.unwrap_or(node.role.port),
                 node.role.database,
-                self.tables.join(", ")
+                node.tables.join(", ")
             )?;
+            if !node.mappings.is_empty() {
+                writeln!(text, "    table_mappings:")?;
+                node.mappings.iter().try_for_each(|line| writeln!(text, "      {line}"))?;
+            }
         }
         for (section, lines) in [("conflict_resolution:", &self.rules), ("conflict_log:", &self.log)] {
             if !lines.is_empty() {
@@ -183,8 +191,8 @@ impl Topology {
     /// Whether every node has taken all records of all nodes, of every partition: one that has just been started may have
     /// to wait for its partitions, and nothing moves before that either.
     async fn is_all_taken(&self) -> Result<bool> {
-        for table in &self.tables {
-            for origin in &self.nodes {
+        for origin in &self.nodes {
+            for table in &origin.tables {
                 let topic = format!("{}.{}.public.{table}", self.name, origin.name);
                 let records = records::count(&topic).await?;
                 let taken = format!(
@@ -306,7 +314,8 @@ pub async fn comes_to_rest(nodes: &[&DatabaseSettings], processes: &mut [&mut Pr
             process.expect_running()?;
         }
         let now = position(nodes).await?;
-        if last.as_ref() != Some(&now) {
+        // A node that has not started yet stands still, too.
+        if last.as_ref() != Some(&now) || now.iter().any(String::is_empty) {
             (last, still) = (Some(now), Instant::now());
         } else if still.elapsed() > Duration::from_secs(4) {
             let waiting = all(nodes, "SELECT count(*)::text FROM _syncline.waiting").await?;

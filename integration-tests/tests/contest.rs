@@ -51,6 +51,7 @@ fn settings(rule: TableRule) -> NodeSettings {
         topology: "shop".into(),
         name: "a".into(),
         prefixes: BTreeMap::from([("a".into(), "shop.a".into()), ("b".into(), "shop.b".into())]),
+        names: Arc::default(),
         rules: Arc::new(rules),
         log: ConflictLog { retention_days: 90, largest_value: 100, masked: vec!["note".into()], alerting: None },
     }

@@ -7,6 +7,7 @@ mod apply;
 mod compile;
 mod demands;
 mod names;
+mod shared;
 mod steps;
 
 use std::fmt;
@@ -14,6 +15,7 @@ use std::fmt;
 pub use apply::{Change, Outcome, Refusal, Write};
 pub use compile::{Emptied, Requirement, Route};
 pub use names::{SourceTable, check_target};
+pub use shared::{Names, Renamed, TableName};
 
 use syncline_event::table::TableDefinition;
 

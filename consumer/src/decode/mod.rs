@@ -23,7 +23,7 @@ use syncline_transforms::mapping::{Mappings, Route};
 
 pub use self::need::Need;
 use self::routed::{Routed, unfit};
-use self::row::{UNSTAMPED, changes_a_row, node_clears, stage_change, stage_contender, stage_key, text};
+use self::row::{UNSTAMPED, changes_a_row, node_clears, stage_change, stage_key, text};
 use self::topic::{Current, Schemas, Topic};
 use self::wire::{Inline, SchemaRef, Wire};
 use crate::chunk::Record;
@@ -198,7 +198,11 @@ impl Decoders {
             Some(routes) => Arc::clone(routes),
             None => {
                 let table = self.known(topic, definition)?;
-                let routes: Arc<[Route]> = self.mappings.routes(&table).map_err(|misfits| unfit(&misfits))?.into();
+                let routes = match &self.node {
+                    Some(node) => node.routes(&self.topics[topic].name, &table),
+                    None => self.mappings.routes(&table),
+                };
+                let routes: Arc<[Route]> = routes.map_err(|misfits| unfit(&misfits))?.into();
                 self.topics[topic].routes.insert(definition, Arc::clone(&routes));
                 routes
             }
@@ -379,9 +383,8 @@ impl Decode for Decoders {
     }
 
     fn is_own(&self, topic: usize) -> bool {
-        let prefix = self.node.as_ref().and_then(|node| node.prefixes.get(&node.name));
-        let rest = prefix.and_then(|prefix| self.topics[topic].name.strip_prefix(prefix.as_str()));
-        rest.is_some_and(|rest| rest.starts_with('.'))
+        let is_own = |node: &NodeSettings| node.origin_of(&self.topics[topic].name) == Some(node.name.as_str());
+        self.node.as_deref().is_some_and(is_own)
     }
 
     fn decode(
@@ -414,7 +417,7 @@ impl Decode for Decoders {
             if let Some(node) = &self.node {
                 let stamped = header.and_then(|header| header.stamped.as_ref()).ok_or(UNSTAMPED)?;
                 let own = stamped.stamp.origin == node.name;
-                return stage_contender(&envelope, (stamped, own), &mut tables[0]);
+                return self.routed.contend(routes.first(), &envelope, (stamped, own), &mut tables[0]);
             }
             if routes.is_empty() {
                 return stage_change(&envelope, update, &mut tables[0]);

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use bumpalo::Bump;
 use syncline_event::avro::decode::{Envelope, recycle};
 use syncline_event::avro::value::Value;
+use syncline_event::header::Stamped;
 use syncline_event::operation::Operation;
 use syncline_event::position::Position;
 use syncline_event::table::TableDefinition;
 use syncline_transforms::expression::Context;
 use syncline_transforms::mapping::{Change as SourceChange, Emptied, Misfit, Route, Write};
 
-use super::row::{stage_key, stage_row};
+use super::row::{stage_contender, stage_key, stage_row};
 use crate::coalesce::Change;
 use crate::draft::Obstacle;
 use crate::table_draft::TableDraft;
@@ -47,6 +48,27 @@ impl Routed {
             stage_one(route, &change, &self.bump, (&mut self.old, &mut self.new), (update, deletes), table)?;
         }
         Ok(())
+    }
+
+    /// Stages a change that is to be compared with those of other nodes, under this node's names.
+    pub(super) fn contend(
+        &mut self,
+        route: Option<&Route>,
+        envelope: &Envelope<'_>,
+        stamped: (&Stamped, bool),
+        table: &mut TableDraft,
+    ) -> Result<(), String> {
+        let Envelope { operation, before, after, .. } = envelope;
+        let Some(route) = route else {
+            let before = before.present.then_some(&before.values[..]);
+            return stage_contender(*operation, (before, &after.values), stamped, table);
+        };
+        let (mut old, mut new) = (recycle(std::mem::take(&mut self.old)), recycle(std::mem::take(&mut self.new)));
+        route.rename(&before.values, &mut old);
+        route.rename(&after.values, &mut new);
+        let staged = stage_contender(*operation, (before.present.then_some(&old[..]), &new), stamped, table);
+        (self.old, self.new) = (recycle(old), recycle(new));
+        staged
     }
 
     /// Stages the delete that a lone tombstone is; `key` is in the order of the definition's key. One that `repeats` the

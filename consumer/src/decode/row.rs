@@ -93,22 +93,22 @@ pub(super) fn stage_change(envelope: &Envelope<'_>, update: Change, table: &mut 
 pub(super) const UNSTAMPED: &str = "the record has no stamp: it was not written by a node of a topology; give each node \
     a topic prefix of its own that no other producer writes under";
 
-/// Stages a change that is to be compared with those of other nodes.
+/// Stages a change that is to be compared with those of other nodes: the old row, if the event has one, and the new one.
 pub(super) fn stage_contender(
-    envelope: &Envelope<'_>,
+    operation: Operation,
+    (before, after): (Option<&[Value<'_>]>, &[Value<'_>]),
     (stamped, own): (&Stamped, bool),
     table: &mut TableDraft,
 ) -> Result<(), String> {
-    let Envelope { operation, before, after, .. } = envelope;
     let operation = match operation {
         Operation::Update => Contest::Update,
         Operation::Delete => Contest::Delete,
         _ => Contest::Insert,
     };
-    let image = if operation == Contest::Delete { before } else { after };
+    let image = if operation == Contest::Delete { before.unwrap_or_default() } else { after };
     let plan = table.plan().as_ref();
-    let has_old = operation == Contest::Update && before.present;
-    if !is_whole(plan, &image.values) || (has_old && !is_whole(plan, &before.values)) {
+    let old = before.filter(|_| operation == Contest::Update);
+    if !is_whole(plan, image) || old.is_some_and(|old| !is_whole(plan, old)) {
         return Err(
             "the change does not hold the whole row, so it cannot be compared with other nodes' changes; give \
              the table REPLICA IDENTITY FULL on every node"
@@ -116,11 +116,11 @@ pub(super) fn stage_contender(
         );
     }
     table.contend(operation, (stamped, own), |plan, rows, key| {
-        write_row(plan, &image.values, rows, key)?;
-        if has_old {
-            write_row(plan, &before.values, rows, &mut Vec::new())?;
+        write_row(plan, image, rows, key)?;
+        if let Some(old) = old {
+            write_row(plan, old, rows, &mut Vec::new())?;
         }
-        Ok(has_old)
+        Ok(old.is_some())
     })
 }
 

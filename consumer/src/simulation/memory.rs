@@ -69,7 +69,7 @@ fn error(class: ErrorClass, message: &str) -> TargetError {
 #[async_trait]
 impl Target for Memory {
     fn guarantees(&self) -> Guarantees {
-        Guarantees { exactly_once: true }
+        Guarantees { exactly_once: true, resolves_conflicts: false }
     }
 
     async fn prepare(&self) -> Result<(), TargetError> {

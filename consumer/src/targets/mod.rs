@@ -62,6 +62,21 @@ impl Progress {
 pub struct Guarantees {
     /// Rows and progress move in one transaction: each change counts exactly once.
     pub exactly_once: bool,
+    /// What each row has been through is kept with it, and its own writers are reckoned with: the target can be a node
+    /// among several that are written to.
+    pub resolves_conflicts: bool,
+}
+
+impl Guarantees {
+    /// What the target lacks to be a node of a topology of several writable databases.
+    #[must_use]
+    pub fn missing_of_a_node(self) -> Option<&'static str> {
+        if !self.exactly_once {
+            return Some("it cannot move rows and progress in one transaction, so that a change could count twice");
+        }
+        (!self.resolves_conflicts)
+            .then_some("it cannot tell its own writers' changes from those that were applied to it")
+    }
 }
 
 /// One target database. Opened once; cheap to share.

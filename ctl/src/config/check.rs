@@ -97,10 +97,12 @@ impl Check<'_> {
             cdc: raw.cdc_config,
         };
         let mappings = Arc::new(self.mappings(raw.table_mappings));
-        let file = MappingsFile { file: self.places.file().to_owned(), mappings: Arc::clone(&mappings) };
+        let file = self.places.file().to_owned();
+        let file = MappingsFile { file, mappings: Arc::clone(&mappings), names: Arc::default() };
         if topology.is_asked_for() {
-            let nodes = self.nodes(topology, &common);
-            return Some(SyncConfig { producer: None, consumer: None, nodes, mappings: file });
+            let (nodes, names) = self.nodes(topology, &common);
+            let mappings = MappingsFile { names, ..file };
+            return Some(SyncConfig { producer: None, consumer: None, nodes, mappings });
         }
         self.no_topology(&topology);
         if raw.source.is_none() && raw.target.is_none() {

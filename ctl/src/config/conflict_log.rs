@@ -24,7 +24,12 @@ pub(super) const LOG: &[Field] = &[
         Is("65536"),
         "A value longer than this many bytes is left out; its length is noted.",
     ),
-    Field::new("mask", Kind::Texts, Is(""), "Columns whose values are left out, by name, in every table."),
+    Field::new(
+        "mask",
+        Kind::Texts,
+        Is(""),
+        "Columns whose values are left out, by name, in every table; of several names that nodes have for a column one will do.",
+    ),
     Field::new("alerting", Kind::Section(ALERTING), Absent("nobody is told"), "Who is told when there are many."),
 ];
 

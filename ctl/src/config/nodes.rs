@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Deserialize;
-use syncline_consumer::config::{ConsumerConfig, NodeSettings, TopicSelection};
+use syncline_consumer::config::{ConflictLog, ConsumerConfig, NodeSettings, TopicSelection};
 use syncline_producer::config::{NodeSettings as CapturedNode, SignalSources};
 use syncline_runtime::config::{Field, Kind, Preset};
 use syncline_runtime::settings::{DatabaseSettings, Secret};
+use syncline_transforms::mapping::Names;
 
 use super::Node;
 use super::capture::{Capture, Common};
@@ -17,6 +18,7 @@ use super::connection::{DEFAULT_PORT, from_url, is_loopback};
 use super::events::property;
 use super::fields::{SOURCES, database};
 use super::names::{identifier_fault, node_fault, node_slot_from, slot_fault, topic_prefix_fault};
+use super::node_names::{NAMES, RawNames, masked_at};
 use super::raw::{RawDatabase, RawDatabaseKind, RawSsl};
 use super::rules::RawRules;
 use Preset::Absent;
@@ -52,7 +54,12 @@ const fn with_capture(database: [Field; 12]) -> [Field; 17] {
         Absent("`cdc_config.postgresql.tables`"),
         "Tables to capture, as in `cdc_config.postgresql.tables`.",
     );
-    let table_mappings = Field::later("table_mappings", "Other names of tables and columns at this node.");
+    let table_mappings = Field::new(
+        "table_mappings",
+        Kind::Sections(NAMES),
+        Preset::Is(""),
+        "Tables and columns that have other names at this node; see [conflicts.md](conflicts.md#other-names-at-a-node).",
+    );
     let [a, b, c, d, e, f, g, h, i, j, k, l] = database;
     [a, b, c, d, e, f, g, h, i, j, k, l, topic_prefix, publication, slot, tables, table_mappings]
 }
@@ -81,6 +88,7 @@ pub(super) struct RawNode {
     publication: Option<String>,
     slot: Option<String>,
     tables: Option<Vec<String>>,
+    table_mappings: Vec<RawNames>,
 }
 
 impl RawNode {
@@ -135,6 +143,7 @@ struct Draft {
     publication: String,
     slot: String,
     tables: Vec<String>,
+    names: Names,
     place: Option<Place>,
     /// Where the verb is about it.
     database: Option<DatabaseSettings>,
@@ -155,8 +164,8 @@ impl Check<'_> {
         }
     }
 
-    /// The nodes of a topology. Those that the verb is not about have no sides.
-    pub(super) fn nodes(&mut self, topology: Topology, common: &Common) -> Vec<Node> {
+    /// The nodes of a topology, and what each calls otherwise. Those that the verb is not about have no sides.
+    pub(super) fn nodes(&mut self, topology: Topology, common: &Common) -> (Vec<Node>, Arc<BTreeMap<String, Names>>) {
         let Topology { kind, hub, nodes, rules, log } = topology;
         self.beside_nodes();
         self.lossless(&common.cdc);
@@ -167,10 +176,16 @@ impl Check<'_> {
         let prefixes: BTreeMap<String, String> =
             drafts.iter().map(|draft| (draft.name.clone(), draft.topic_prefix.clone())).collect();
         let topics: Vec<String> = drafts.iter().map(|draft| draft.topic_prefix.clone()).collect();
-        let rules = Arc::new(self.rules(rules, hub.as_deref(), &names));
+        let rules = self.rules(rules, hub.as_deref(), &names);
         let log = self.conflict_log(log);
+        let names: BTreeMap<String, Names> =
+            drafts.iter().map(|draft| (draft.name.clone(), draft.names.clone())).collect();
+        let names = Arc::new(names);
+        for (node, names) in names.iter() {
+            self.rules_beside(node, names, &rules);
+        }
         let node = |draft: Draft| {
-            let Draft { name, topic_prefix, publication, slot, tables, place: _, database } = draft;
+            let Draft { name, topic_prefix, publication, slot, tables, names: own, place: _, database } = draft;
             let Some(database) = database else { return Node { name, producer: None, consumer: None } };
             let captured =
                 CapturedNode { topology: common.name.clone(), name: name.clone(), priority: rules.priority_of(&name) };
@@ -180,8 +195,9 @@ impl Check<'_> {
                 topology: common.name.clone(),
                 name: name.clone(),
                 prefixes: prefixes.clone(),
-                rules: Arc::clone(&rules),
-                log: log.clone(),
+                names: Arc::clone(&names),
+                rules: Arc::new(rules.under(&own)),
+                log: ConflictLog { masked: masked_at(&name, &names, &log.masked), ..log.clone() },
             };
             let group = format!("{}.{name}", common.consumer_group);
             let consumer = common.consumer(group, TopicSelection::Prefixes(topics.clone()), database.clone());
@@ -190,7 +206,7 @@ impl Check<'_> {
             let consumer = sides.applies().then_some(ConsumerConfig { node: Some(applied), ..consumer });
             Node { name, producer, consumer }
         };
-        drafts.into_iter().map(node).collect()
+        (drafts.into_iter().map(node).collect(), names)
     }
 
     /// What says the same as `nodes`, or has no meaning for them.
@@ -202,7 +218,7 @@ impl Check<'_> {
             ("kafka.topics_regex", "stands beside `nodes`, whose topics are read: remove it"),
             (
                 "table_mappings",
-                "cannot stand beside `nodes`: each change goes to the same table of every node; remove it",
+                "cannot stand beside `nodes`: other names at a node are its own, `nodes.<node>.table_mappings`",
             ),
             ("cdc_config.postgresql.slot", "stands beside `nodes`: each has a slot of its own, `nodes.<node>.slot`"),
             (
@@ -261,7 +277,7 @@ impl Check<'_> {
         }
     }
 
-    fn draft(&mut self, name: String, raw: RawNode, common: &Common) -> Draft {
+    fn draft(&mut self, name: String, mut raw: RawNode, common: &Common) -> Draft {
         let section = format!("nodes.{name}");
         let path = |key: &str| format!("{section}.{key}");
         let topic_prefix = raw.topic_prefix.clone().unwrap_or_else(|| format!("{}.{name}", common.topic_prefix));
@@ -281,9 +297,10 @@ impl Check<'_> {
             self.refuse(&path("tables"), text);
         }
         self.table_names(&path("tables"), &tables);
+        let names = self.own_names(&section, std::mem::take(&mut raw.table_mappings), &tables);
         let place = raw.place();
         let database = if self.scope.takes(&name) { self.database(&section, raw.into_database()) } else { None };
-        Draft { name, topic_prefix, publication, slot, tables, place, database }
+        Draft { name, topic_prefix, publication, slot, tables, names, place, database }
     }
 
     /// What two nodes may not share.

@@ -8,7 +8,7 @@ use serde::{de::Error as _, forward_to_deserialize_any};
 use syncline_runtime::config::{Field, Kind, Preset};
 
 use super::fields::FIELDS;
-use super::{conflict_log, mappings, nodes, raw, rules};
+use super::{conflict_log, mappings, node_names, nodes, raw, rules};
 
 const BEGIN: &str = "<!-- keys: begin; made from ctl/src/config/fields.rs, see below -->\n";
 const END: &str = "<!-- keys: end -->\n";
@@ -45,6 +45,7 @@ fn the_table_and_the_structs_agree() {
         ("table_mappings.transformations", struct_keys::<mappings::RawTransformation>()),
         ("table_mappings.concatenate", struct_keys::<mappings::RawConcatenate>()),
         ("nodes", struct_keys::<nodes::RawNode>()),
+        ("nodes.table_mappings", struct_keys::<node_names::RawNames>()),
         ("conflict_resolution", struct_keys::<rules::RawRules>()),
         ("conflict_resolution.custom_rules", struct_keys::<rules::RawColumnRule>()),
         ("conflict_resolution.tables", struct_keys::<rules::RawTableRule>()),
@@ -80,7 +81,7 @@ fn every_key_that_works_is_explained() {
 }
 
 fn is_refused(field: &Field) -> bool {
-    matches!(field.kind, Kind::Later | Kind::Elsewhere(_))
+    field.kind.is_refused()
 }
 
 fn keys(fields: &[Field]) -> Vec<String> {
@@ -146,6 +147,7 @@ fn section_table(out: &mut String, refused: &mut String, fields: &'static [Field
     for field in fields.iter().filter(|field| is_refused(field)) {
         match field.kind {
             Kind::Elsewhere(home) => writeln!(refused, "- `{}`: set `{home}` instead.", path(field)).unwrap(),
+            Kind::Refused(why) => writeln!(refused, "- `{}`: {why}.", path(field)).unwrap(),
             _ if field.meaning.is_empty() => writeln!(refused, "- `{}`: not supported yet.", path(field)).unwrap(),
             _ => writeln!(refused, "- `{}`: not supported yet. {}", path(field), field.meaning).unwrap(),
         }
@@ -176,7 +178,7 @@ fn kind(field: &Field) -> String {
         Kind::Texts => "list of texts".to_owned(),
         Kind::Map => "names and values".to_owned(),
         Kind::Family => "list of columns".to_owned(),
-        Kind::Later | Kind::Elsewhere(_) => String::new(),
+        Kind::Later | Kind::Refused(_) | Kind::Elsewhere(_) => String::new(),
     }
 }
 

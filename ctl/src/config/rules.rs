@@ -31,8 +31,8 @@ const fn with_nodes([a, b, c]: [Field; 3]) -> [Field; 5] {
         "tables",
         Kind::Named(TABLE),
         Is(""),
-        "Tables with rules of their own, each under its name: `schema.table`, quoted as in SQL; no schema means `public`. \
-         They take nothing from above but `priority`.",
+        "Tables with rules of their own, each under the name that all nodes share: `schema.table`, quoted as in SQL; no schema \
+         means `public`. They take nothing from above but `priority`.",
     );
     [a, b, c, priority, tables]
 }

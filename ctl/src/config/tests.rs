@@ -10,6 +10,7 @@ use syncline_transforms::mapping::Written;
 
 use super::*;
 
+mod node_names;
 mod topology;
 
 const SYNC: &str = r#"

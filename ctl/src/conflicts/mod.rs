@@ -59,6 +59,10 @@ async fn list(options: List) -> Result<(), Failure> {
     let filter = Filter { table, kind, since, unresolved, limit };
     let mut all = Vec::new();
     for (node, target) in nodes(&at)? {
+        // The log has the node's own names; whoever asks may have either.
+        let own = |table: &String| node.names.get(&node.name).map(|names| names.own_table(table));
+        let table = filter.table.as_ref().and_then(own).or_else(|| filter.table.clone());
+        let filter = Filter { table, ..filter.clone() };
         let found = async { target.conflicts().await?.list(&filter).await }.await;
         let found = found.map_err(|error| Failure::from(error).of(Some(&node.name)))?;
         all.extend(found.into_iter().map(|conflict| (node.name.clone(), conflict)));
@@ -205,6 +209,7 @@ fn example_node() -> NodeSettings {
         topology: "shop".to_owned(),
         name: "hq".to_owned(),
         prefixes: std::collections::BTreeMap::new(),
+        names: Arc::default(),
         rules: Arc::new(rules),
         log: ConflictLog { retention_days: 1, largest_value: 1, masked: Vec::new(), alerting: None },
     }

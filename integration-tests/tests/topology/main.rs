@@ -4,6 +4,7 @@ mod conflicts;
 mod faults;
 #[path = "../scenarios/gate.rs"]
 mod gate;
+mod mapping;
 mod report;
 
 use anyhow::{Result, ensure};

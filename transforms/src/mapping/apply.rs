@@ -58,6 +58,15 @@ impl Route {
         self.identity == ReplicaIdentity::Full
     }
 
+    /// A row in the target's columns, as far as they are copied: all of it where the mapping only renames.
+    pub fn rename<'a>(&self, row: &[Value<'a>], out: &mut Vec<Value<'a>>) {
+        out.clear();
+        out.extend(self.cells.iter().map(|cell| match cell {
+            Cell::Copy(column) => row.get(*column).copied().unwrap_or(Value::Unknown),
+            _ => Value::Unknown,
+        }));
+    }
+
     /// Applies the route. `old` and `new` receive rows as wide as the target's definition: of `old` only the key
     /// cells count.
     ///

@@ -58,6 +58,12 @@ impl SourceTable {
         Ok(Self { text: text.to_owned(), form })
     }
 
+    /// One table.
+    pub(super) fn named((schema, table): &(String, String)) -> Self {
+        let form = Form::Name { schema: schema.clone(), table: table.clone() };
+        Self { text: format!("{schema}.{table}"), form }
+    }
+
     /// Whether it is one table's name. Such a mapping wins over patterns.
     #[must_use]
     pub fn is_name(&self) -> bool {

@@ -127,9 +127,13 @@ impl Plan {
                 Some(Rank::Value(place))
             }
             TableRule::Merge => None,
-            TableRule::Columns(rules) => {
-                for (name, rule) in rules {
-                    let place = find(name)?;
+            TableRule::Columns(of_columns) => {
+                for (name, rule) in of_columns {
+                    let place = match find(name) {
+                        // Rules for all tables are for those that have the column.
+                        Err(_) if !rules.tables.contains_key(table) => continue,
+                        place => place?,
+                    };
                     check(table, columns[place], rule)?;
                     planned[place].rule = Some(rule.clone());
                 }

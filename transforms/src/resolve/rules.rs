@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::mapping::{Names, Renamed};
+
 /// `conflict_resolution`, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rules {
@@ -42,6 +44,22 @@ impl TableRule {
             Self::Merge => "merge",
             Self::Columns(_) => "custom_rules",
             Self::Manual => "manual",
+        }
+    }
+
+    /// The same with a node's own names of columns.
+    fn under(&self, renamed: &Renamed) -> Self {
+        match self {
+            Self::LastWriteWinsBy(column) => {
+                Self::LastWriteWinsBy(renamed.own_column(column).unwrap_or(column).to_owned())
+            }
+            Self::Columns(columns) => {
+                let own = |(column, rule): (&String, &ColumnRule)| {
+                    Some((renamed.own_column(column)?.to_owned(), rule.clone()))
+                };
+                Self::Columns(columns.iter().filter_map(own).collect())
+            }
+            Self::LastWriteWins | Self::SourcePriority | Self::Merge | Self::Manual => self.clone(),
         }
     }
 }
@@ -152,6 +170,22 @@ impl Rules {
     #[must_use]
     pub fn of(&self, table: &str) -> &TableRule {
         self.tables.get(table).unwrap_or(&self.default)
+    }
+
+    /// The same under a node's own names of tables and columns.
+    #[must_use]
+    pub fn under(&self, names: &Names) -> Self {
+        let mut tables = self.tables.clone();
+        for renamed in &names.tables {
+            tables.remove(&renamed.shared_name());
+            tables.remove(&renamed.own_name());
+        }
+        for renamed in &names.tables {
+            let (own, of_all) = (self.tables.get(&renamed.shared_name()), self.default.under(renamed));
+            let rule = own.map(|rule| rule.under(renamed)).or_else(|| (of_all != self.default).then_some(of_all));
+            tables.extend(rule.map(|rule| (renamed.own_name(), rule)));
+        }
+        Self { tables, ..self.clone() }
     }
 
     /// A node's place in the order of priorities: the higher, the more it counts.

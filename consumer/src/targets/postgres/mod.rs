@@ -129,7 +129,7 @@ impl Connector {
 #[async_trait]
 impl Target for PostgresTarget {
     fn guarantees(&self) -> Guarantees {
-        Guarantees { exactly_once: true }
+        Guarantees { exactly_once: true, resolves_conflicts: true }
     }
 
     async fn prepare(&self) -> Result<(), TargetError> {

@@ -86,11 +86,7 @@ impl<'a> Walk<'a> {
         if let Some(path) = find(self.fields, key, "") {
             return format!("unknown key here: did you mean `{path}`?");
         }
-        let known: Vec<&str> = fields
-            .iter()
-            .filter(|field| !matches!(field.kind, Kind::Later | Kind::Elsewhere(_)))
-            .map(|field| field.key)
-            .collect();
+        let known: Vec<&str> = fields.iter().filter(|field| !field.kind.is_refused()).map(|field| field.key).collect();
         format!("unknown key; known here: {}", known.join(", "))
     }
 
@@ -112,6 +108,10 @@ impl<'a> Walk<'a> {
         match (&field.kind, &node.data) {
             (Kind::Later, _) => {
                 self.refuse(path, node.line, "is not supported yet: remove it");
+                None
+            }
+            (Kind::Refused(why), _) => {
+                self.refuse(path, node.line, &format!("cannot stand here: {why}"));
                 None
             }
             (Kind::Elsewhere(home), _) => {
@@ -288,9 +288,13 @@ fn interpret(kind: &Kind, text: &str) -> Result<Value, String> {
         }
         Kind::Choice { works, later } => choice(works, later, text),
         Kind::Text | Kind::Verbatim | Kind::Secret | Kind::Texts | Kind::Map => Ok(json!(text)),
-        Kind::Section(_) | Kind::Sections(_) | Kind::Named(_) | Kind::Family | Kind::Later | Kind::Elsewhere(_) => {
-            Err("is not a single value".to_owned())
-        }
+        Kind::Section(_)
+        | Kind::Sections(_)
+        | Kind::Named(_)
+        | Kind::Family
+        | Kind::Later
+        | Kind::Refused(_)
+        | Kind::Elsewhere(_) => Err("is not a single value".to_owned()),
     }
 }
 

@@ -59,6 +59,8 @@ pub enum Kind {
     Family,
     /// Part of a feature that does not work yet.
     Later,
+    /// Has no meaning here, though elsewhere; in words, why.
+    Refused(&'static str),
     /// A name from elsewhere for something that has a key of its own here: its path.
     Elsewhere(&'static str),
 }
@@ -93,10 +95,24 @@ impl Field {
         Self { key, kind: Kind::Later, preset: Preset::Absent("not supported yet"), meaning }
     }
 
+    /// A key that users know from elsewhere and that cannot stand here, and why.
+    #[must_use]
+    pub const fn refused(key: &'static str, why: &'static str) -> Self {
+        Self { key, kind: Kind::Refused(why), preset: Preset::Absent("refused"), meaning: "" }
+    }
+
     /// A name that users bring from elsewhere, for what is set at `path`.
     #[must_use]
     pub const fn elsewhere(key: &'static str, path: &'static str) -> Self {
         Self { key, kind: Kind::Elsewhere(path), preset: Preset::Absent("set elsewhere"), meaning: "" }
+    }
+}
+
+impl Kind {
+    /// Whether the key may not stand in a file at all.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        matches!(self, Self::Later | Self::Refused(_) | Self::Elsewhere(_))
     }
 }
 
@@ -116,7 +132,7 @@ pub fn nearest<'a>(wanted: &str, names: impl Iterator<Item = &'a str>) -> Option
 pub(super) fn find(fields: &[Field], key: &str, prefix: &str) -> Option<String> {
     for field in fields {
         let path = join(prefix, field.key);
-        if field.key == key && !matches!(field.kind, Kind::Later | Kind::Elsewhere(_)) {
+        if field.key == key && !field.kind.is_refused() {
             return Some(path);
         }
         if let Kind::Section(below) = field.kind

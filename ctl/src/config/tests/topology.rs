@@ -170,7 +170,6 @@ fn each_refusal_of_a_topology_names_the_key_and_the_remedy() {
         (edit("hq: {type: postgresql,", "hq: {"), "sync.yaml:6: nodes.hq.type: is required"),
         (edit("hq: {type: postgresql", "hq: {type: mysql"), "nodes.hq.type: `mysql` is not supported yet"),
         (edit("connection: 'postgresql", "host: x, connection: 'postgresql"), "nodes.eu-1.host: stands beside"),
-        (edit("tables: [users]}", "table_mappings: []}"), "nodes.eu-1.table_mappings: is not supported yet"),
         (
             edit("tables: [users]}", "topic_prefx: a}"),
             "nodes.eu-1.topic_prefx: unknown key: did you mean `topic_prefix`?",

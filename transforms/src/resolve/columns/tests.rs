@@ -207,7 +207,12 @@ fn rules_that_do_not_go_with_their_columns_are_refused() {
     assert!(error(sum.clone(), &[("n", SqlType::Float8)]).contains("change the column's type to numeric"));
     assert!(error(sum, &[("n", SqlType::Text)]).contains("use merge"));
     assert!(error(column_rules(&[("id", ColumnRule::Max)]), &COLUMNS).contains("belongs to the key"));
-    assert!(error(column_rules(&[("x", ColumnRule::Max)]), &COLUMNS).contains("no column x"));
+    // Rules for all tables are for those that have the column; a table's own are not.
+    let missing = column_rules(&[("x", ColumnRule::Max)]);
+    assert!(plan_of(missing.clone(), &COLUMNS).is_ok());
+    let own = Rules { tables: BTreeMap::from([("public.t".into(), missing)]), ..rules(TableRule::Merge) };
+    let column = PlanColumn { name: "n", sql_type: SqlType::Int4, in_key: false };
+    assert!(Plan::new(&own, "public.t", &[column]).unwrap_err().to_string().contains("no column x"));
     let list = column_rules(&[("s", ColumnRule::ConcatUnique)]);
     assert!(error(list, &[("s", SqlType::Opaque)]).contains("text with items between commas"));
     assert!(error(TableRule::LastWriteWinsBy("s".into()), &[("s", SqlType::Jsonb)]).contains("order is not known"));

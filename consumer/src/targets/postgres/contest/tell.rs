@@ -33,16 +33,10 @@ pub(super) fn steps<'b>(node: &NodeSettings, moves: &'b [Move], decided: &[Decid
         };
         decided.iter().find(of_partition).map(|decided| decided.name.to_owned())
     };
-    let others = moves.iter().filter(|step| origin_of(node, &step.partition.topic) != Some(node.name.as_str()));
+    let others = moves.iter().filter(|step| node.origin_of(&step.partition.topic) != Some(node.name.as_str()));
     others
         .filter_map(|step| Some(Step { partition: &step.partition, to: step.to, table: table_of(&step.partition)? }))
         .collect()
-}
-
-/// The node whose topic it is.
-fn origin_of<'n>(node: &'n NodeSettings, topic: &str) -> Option<&'n str> {
-    let is_of = |prefix: &str| topic.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.'));
-    node.prefixes.iter().find(|(_, prefix)| is_of(prefix)).map(|(name, _)| name.as_str())
 }
 
 /// Tells it, before any row is written.
@@ -70,7 +64,7 @@ pub(super) async fn tell(
     let mut progress = Vec::with_capacity(steps.len());
     for same in by_table(steps) {
         let partitions: Vec<(&PartitionKey, &str)> =
-            same.iter().filter_map(|step| Some((step.partition, origin_of(node, &step.partition.topic)?))).collect();
+            same.iter().filter_map(|step| Some((step.partition, node.origin_of(&step.partition.topic)?))).collect();
         let table = &same[0].table;
         let lowest = waiting::lowest(conn, table, &partitions).await?;
         let crowded = crowded.contains(&table.as_str());
