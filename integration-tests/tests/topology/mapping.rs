@@ -109,7 +109,7 @@ async fn nodes_with_other_names_end_up_the_same() -> Result<()> {
     // A column that is not there is told before anything starts.
     topology.nodes[1].mappings = lines(&format!("{}\n{lager}", kunden.replace("name:", "nam:")));
     let log = topology.start(&["run"])?.expect_exit(2, sync::PATIENCE).await?;
-    sync::says(&log, &["eu: ", "topology.yaml:", "table_mappings, columns: public.kunden has no column nam"])?;
+    sync::says(&log, &["eu: ", ".yaml:", "table_mappings, columns: public.kunden has no column nam"])?;
 
     topology.nodes[1].mappings = lines(&format!("{kunden}\n{lager}"));
     let log = topology.start(&["check"])?.expect_exit(0, sync::PATIENCE).await?;
