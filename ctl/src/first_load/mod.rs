@@ -17,6 +17,7 @@ use syncline_event::table::TableDefinition;
 use syncline_producer::config::ProducerConfig;
 use syncline_producer::error::ProducerError;
 use syncline_runtime::settings::DatabaseSettings;
+use syncline_transforms::mapping::Names;
 
 use self::count::{Comparison, Count};
 use self::merge::Merge;
@@ -60,10 +61,36 @@ impl Report {
 /// A node, with the connections that look at it.
 struct Node {
     settings: NodeSettings,
-    /// None where its tables cannot be told.
-    tables: Option<BTreeMap<String, TableDefinition>>,
+    /// By the names that all nodes share; none where they cannot be told.
+    tables: Option<BTreeMap<String, Table>>,
     target: PostgresTarget,
     view: View,
+}
+
+/// A node's table.
+#[derive(Clone)]
+struct Table {
+    /// As the node calls it.
+    own: TableDefinition,
+    /// As all nodes do; its columns are in the same places.
+    shared: TableDefinition,
+}
+
+impl Table {
+    fn new(names: Option<&Names>, own: TableDefinition) -> Self {
+        let mut shared = own.clone();
+        let name = (own.schema.clone(), own.table.clone());
+        let renamed = names.and_then(|names| names.tables.iter().find(|renamed| renamed.own.value == name));
+        if let Some(renamed) = renamed {
+            (shared.schema, shared.table) = renamed.shared.clone();
+            for column in &mut shared.columns {
+                if let Some((_, name)) = renamed.columns.iter().find(|(own, _)| own.value == column.name) {
+                    column.name.clone_from(name);
+                }
+            }
+        }
+        Self { own, shared }
+    }
 }
 
 /// Compares the nodes' rows and prints what was found to standard output.
@@ -116,7 +143,9 @@ async fn open(
     let (tables, mut faults) = match syncline_producer::check::tables(&producer).await {
         Ok((tables, mut faults)) => {
             faults.extend(rules::faults(&settings.rules, &tables));
-            (Some(tables.into_iter().map(|table| (table.qualified_name(), table)).collect()), faults)
+            let names = settings.names.get(&settings.name);
+            let tables = tables.into_iter().map(|own| Table::new(names, own));
+            (Some(tables.map(|table| (table.shared.qualified_name(), table)).collect()), faults)
         }
         Err(ProducerError::Preflight(faults)) => (None, faults),
         Err(error) => return Err(error.into()),
@@ -134,13 +163,16 @@ async fn open(
 
 /// Compares one table.
 async fn table(nodes: &mut [Node], name: String) -> Result<TableReport, Failure> {
-    let captured: Vec<(usize, TableDefinition)> = nodes
+    let captured: Vec<(usize, Table)> = nodes
         .iter()
         .enumerate()
         .filter_map(|(index, node)| Some((index, node.tables.as_ref()?.get(&name)?.clone())))
         .collect();
     let at: Vec<String> = captured.iter().map(|(index, _)| nodes[*index].settings.name.clone()).collect();
-    let rule = nodes[captured[0].0].settings.rules.of(&name);
+    // A node's rules have its own names.
+    let first = &captured[0].1.own;
+    let own_name = first.qualified_name();
+    let rule = nodes[captured[0].0].settings.rules.of(&own_name);
     let mut report = TableReport {
         rule: rule.name(),
         columns: Vec::new(),
@@ -155,23 +187,31 @@ async fn table(nodes: &mut [Node], name: String) -> Result<TableReport, Failure>
     let lacks = |node: &&Node| node.tables.as_ref().is_some_and(|tables| !tables.contains_key(&report.name));
     let lacking: Vec<&str> = nodes.iter().filter(lacks).map(|node| node.settings.name.as_str()).collect();
     report.faults.extend(lacking.iter().map(|node| fit::missing(node, &report.nodes)));
-    let definitions: Vec<&TableDefinition> = captured.iter().map(|(_, definition)| definition).collect();
+    let definitions: Vec<&TableDefinition> = captured.iter().map(|(_, table)| &table.shared).collect();
     let differences = fit::differences(&report.nodes, &definitions);
     if !differences.is_empty() {
         report.faults.extend(differences);
         return Ok(report);
     }
-    for (index, _) in &captured {
+    for (index, table) in &captured {
         let node = &mut nodes[*index];
-        if node.target.has_stamps(&report.name).await.map_err(|error| node.failed(error))? {
+        if node.target.has_stamps(&table.own.qualified_name()).await.map_err(|error| node.failed(error))? {
             report.notes.push(format!(
                 "{} has compared changes of this table before: what is known of its rows since then decides, not their \
                  being there",
                 node.settings.name
             ));
         }
-        for (_, definition) in captured.iter().filter(|(other, _)| other != index) {
-            if let Err(error) = node.target.fits(definition).await {
+        for (_, other) in captured.iter().filter(|(other, _)| other != index) {
+            // Its columns as they come here.
+            let mut arriving = other.shared.clone();
+            (arriving.schema, arriving.table) = (table.own.schema.clone(), table.own.table.clone());
+            for column in &mut arriving.columns {
+                if let Some(place) = table.shared.columns.iter().position(|here| here.name == column.name) {
+                    column.name.clone_from(&table.own.columns[place].name);
+                }
+            }
+            if let Err(error) = node.target.fits(&arriving).await {
                 let fault = format!("at {}: {error}", node.settings.name);
                 if !report.faults.contains(&fault) {
                     report.faults.push(fault);
@@ -179,7 +219,6 @@ async fn table(nodes: &mut [Node], name: String) -> Result<TableReport, Failure>
             }
         }
     }
-    let first = definitions[0];
     if first.key.is_empty() {
         // The nodes have said so.
         return Ok(report);
@@ -187,10 +226,10 @@ async fn table(nodes: &mut [Node], name: String) -> Result<TableReport, Failure>
     let columns: Vec<usize> =
         (0..first.columns.len()).filter(|index| first.columns[*index].generated.is_none()).collect();
     let settings = &nodes[captured[0].0].settings;
-    let rule = settings.rules.of(&report.name);
+    let rule = settings.rules.of(&own_name);
     for index in &columns {
-        let name = &first.columns[*index].name;
-        report.columns.push((name.clone(), fit::column_rule(rule, name)));
+        let own = &first.columns[*index].name;
+        report.columns.push((definitions[0].columns[*index].name.clone(), fit::column_rule(rule, own)));
     }
     match Comparison::new(&settings.rules, first, &columns, &report.nodes, &settings.log.masked) {
         Ok(mut comparison) => {
@@ -209,18 +248,18 @@ async fn table(nodes: &mut [Node], name: String) -> Result<TableReport, Failure>
 /// Reads the table's rows at all nodes that have it, side by side.
 async fn compare(
     nodes: &mut [Node],
-    captured: &[(usize, TableDefinition)],
+    captured: &[(usize, Table)],
     columns: &[(String, Option<&'static str>)],
     comparison: &mut Comparison,
 ) -> Result<(), Failure> {
     let mut streams = Vec::with_capacity(captured.len());
     for (index, node) in nodes.iter_mut().enumerate() {
-        let Some((_, definition)) = captured.iter().find(|(at, _)| *at == index) else { continue };
+        let Some((_, table)) = captured.iter().find(|(at, _)| *at == index) else { continue };
         // Nodes may have their columns in other places.
-        let place = |(name, _): &(String, _)| definition.columns.iter().position(|column| column.name == *name);
+        let place = |(name, _): &(String, _)| table.shared.columns.iter().position(|column| column.name == *name);
         let places: Vec<usize> = columns.iter().filter_map(place).collect();
         let rows =
-            node.view.rows(definition, &places).map_err(|error| Failure::from(error).of(Some(&node.settings.name)))?;
+            node.view.rows(&table.own, &places).map_err(|error| Failure::from(error).of(Some(&node.settings.name)))?;
         streams.push((node.settings.name.as_str(), rows));
     }
     let mut merge = Merge::new(streams.len());

@@ -117,6 +117,9 @@ async fn nodes_with_other_names_end_up_the_same() -> Result<()> {
     sql::execute(&mut hq, "INSERT INTO stock SELECT k, 100, 'new', '' FROM generate_series(0, 3) AS k").await?;
     sql::execute(&mut hq, "INSERT INTO customers VALUES (1, 'of hq', 1), (2, 'hq', 1)").await?;
     sql::execute(&mut eu, "INSERT INTO kunden VALUES ('of eu', 3, 1), ('eu', 2, 1)").await?;
+    let log = topology.start(&["run", "--dry-run"])?.expect_exit(0, sync::PATIENCE).await?;
+    let first_load = "The first load inserts 1 at hq and 1 at eu, and overwrites 1 at eu; then every node has 3 rows.";
+    sync::says(&log, &["public.customers (rule last_write_wins)", first_load])?;
     let mut process = topology.start(&["run"])?;
     topology.comes_to_rest(&mut [&mut process]).await?;
     assert_eq!(contents(&topology, 0).await?, "1/of hq/1 2/hq/1 3/of eu/1");

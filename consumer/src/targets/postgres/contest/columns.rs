@@ -21,10 +21,19 @@ pub(super) struct Resolution {
     /// What is known of the row from now on, where that changed.
     pub(super) entry: Option<StateEntry>,
     pub(super) discarded: Vec<Discarded>,
-    /// Where the key holds back something else than before: a node's partition, and from which offset on.
-    pub(super) held: Vec<(String, u32, Option<u64>)>,
+    /// Where the key holds back something else than before.
+    pub(super) held: Vec<Holding>,
     /// Whether a fence has to be sent.
     pub(super) asks: bool,
+}
+
+/// What a key holds back of a node's partition.
+#[derive(Debug, Clone)]
+pub(super) struct Holding {
+    pub(super) origin: String,
+    pub(super) partition: u32,
+    /// The lowest offset; none where it holds nothing any more.
+    pub(super) from: Option<u64>,
 }
 
 /// What is known of a row.
@@ -200,7 +209,7 @@ impl Following<'_> {
             }
         }
         let held = first.into_iter().filter(|(_, (then, now))| then != now);
-        let held = held.map(|((origin, partition), (_, now))| (origin, partition, now)).collect();
+        let held = held.map(|((origin, partition), (_, from))| Holding { origin, partition, from }).collect();
         let entry = self.state.map(|state| StateEntry { state, noted: self.noted, held: self.held, unsettled });
         let entry = entry.filter(|entry| {
             (Some(&entry.state), entry.noted, &entry.held, entry.unsettled)

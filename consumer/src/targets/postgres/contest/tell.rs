@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 
 use sqlx::PgConnection;
 use syncline_event::stamp::{APPLIED_PREFIX, Applied, AppliedProgress, Held, key_hash};
+use syncline_transforms::resolve::row::Version;
 
 use super::super::error::Doing;
+use super::columns::Holding;
 use super::decide::{Decided, Verdict};
 use super::table::{RowAt, key_texts};
 use super::waiting;
@@ -99,53 +101,46 @@ fn by_table(steps: Vec<Step<'_>>) -> Vec<Vec<Step<'_>>> {
     by_table.into_values().collect()
 }
 
+/// A key whose records wait, or no longer.
+struct Queue<'a> {
+    key: &'a [u8],
+    row: RowAt<'a>,
+    /// Where the records are: nodes and partitions.
+    places: Vec<(String, u32)>,
+}
+
 /// Keys of which something else is held back than before.
 async fn held_by(conn: &mut PgConnection, decided: &Decided<'_>) -> Result<Vec<Held>, TargetError> {
-    let mut changed: Vec<(RowAt<'_>, Vec<(String, u32, Option<u64>)>)> = Vec::new();
-    let mut waits: Vec<(&[u8], RowAt<'_>, Vec<(String, u32)>)> = Vec::new();
+    let mut changed: Vec<(RowAt<'_>, Vec<Holding>)> = Vec::new();
+    let mut queues = Vec::new();
     for decision in &decided.keys {
         match &decision.verdict {
-            Verdict::Columns(resolution) if !resolution.held.is_empty() => {
-                changed.push((decision.row, resolution.held.clone()));
-            }
+            Verdict::Columns(resolution) if resolution.held.is_empty() => {}
+            Verdict::Columns(resolution) => changed.push((decision.row, resolution.held.clone())),
             Verdict::Row(outcome) => {
                 // Records that have waited are with the turns when they no longer do.
                 let turns = decided.entrants[decision.turns.clone()].iter().enumerate();
                 let touched = turns
                     .filter(|(turn, entrant)| !entrant.own && (entrant.waited.has() || outcome.waits.contains(turn)));
-                let mut of: Vec<(String, u32)> = touched
-                    .map(|(_, entrant)| (entrant.version.stamp.origin.clone(), entrant.version.partition))
-                    .collect();
-                of.sort_unstable();
-                of.dedup();
-                if !of.is_empty() {
-                    waits.push((decision.key, decision.row, of));
+                let place = |version: &Version| (version.stamp.origin.clone(), version.partition);
+                let mut places: Vec<_> = touched.map(|(_, entrant)| place(entrant.version)).collect();
+                places.sort_unstable();
+                places.dedup();
+                if !places.is_empty() {
+                    queues.push(Queue { key: decision.key, row: decision.row, places });
                 }
             }
-            Verdict::Columns(_) => {}
         }
     }
-    if !waits.is_empty() {
-        let keys: Vec<&[u8]> = waits.iter().map(|(key, _, _)| *key).collect();
-        let lowest: BTreeMap<(Vec<u8>, String, u32), u64> = waiting::of_keys(conn, decided.name, &keys)
-            .await?
-            .into_iter()
-            .map(|(key, origin, partition, offset)| ((key, origin, partition.unsigned_abs()), offset.unsigned_abs()))
-            .collect();
-        changed.extend(waits.into_iter().map(|(key, row, of)| {
-            let from = |(origin, partition): (String, u32)| {
-                let from = lowest.get(&(key.to_vec(), origin.clone(), partition)).copied();
-                (origin, partition, from)
-            };
-            (row, of.into_iter().map(from).collect())
-        }));
+    if !queues.is_empty() {
+        changed.extend(lowest_of(conn, decided.name, queues).await?);
     }
     let rows: Vec<RowAt<'_>> = changed.iter().map(|(row, _)| *row).collect();
     let keys = key_texts(conn, &rows).await?;
     let held = changed.into_iter().zip(keys).flat_map(|((_, of), key)| {
         // By the columns' names, as the map has them.
         let key = key_hash(key.values().map(String::as_str));
-        of.into_iter().map(move |(origin, partition, from)| Held {
+        of.into_iter().map(move |Holding { origin, partition, from }| Held {
             table: decided.name.to_owned(),
             key,
             origin,
@@ -154,4 +149,25 @@ async fn held_by(conn: &mut PgConnection, decided: &Decided<'_>) -> Result<Vec<H
         })
     });
     Ok(held.collect())
+}
+
+/// What waits of each key by now.
+async fn lowest_of<'a>(
+    conn: &mut PgConnection,
+    table: &str,
+    queues: Vec<Queue<'a>>,
+) -> Result<Vec<(RowAt<'a>, Vec<Holding>)>, TargetError> {
+    let keys: Vec<&[u8]> = queues.iter().map(|queue| queue.key).collect();
+    let mut lowest = BTreeMap::new();
+    for (key, origin, partition, offset) in waiting::of_keys(conn, table, &keys).await? {
+        lowest.insert((key, origin, partition.unsigned_abs()), offset.unsigned_abs());
+    }
+    let holdings = queues.into_iter().map(|Queue { key, row, places }| {
+        let holdings = places.into_iter().map(|(origin, partition)| {
+            let from = lowest.get(&(key.to_vec(), origin.clone(), partition)).copied();
+            Holding { origin, partition, from }
+        });
+        (row, holdings.collect())
+    });
+    Ok(holdings.collect())
 }
