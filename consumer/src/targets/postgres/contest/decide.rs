@@ -184,7 +184,7 @@ async fn by_columns<'a>(
         return Ok(Decided { name, entrants, keys: Vec::new(), by_columns: None, mine });
     };
     let (table, plan) = described::planned(conn, node, name, &first.names).await?;
-    let images = images(conn, &entrants).await?;
+    let images = images(conn, &entrants, &first.names).await?;
     let resolve = |contest: &Contest<'_>, found: &Found| {
         let turns = as_turns(&entrants[contest.turns.clone()]);
         let images = &images[contest.turns.clone()];
@@ -239,15 +239,31 @@ fn as_turns<'t>(entrants: &'t [Entrant<'_>]) -> Vec<Turn<'t>> {
 }
 
 /// Of each change: its row and its old one.
-async fn images(conn: &mut PgConnection, entrants: &[Entrant<'_>]) -> Result<Vec<(Image, Option<Image>)>, TargetError> {
+async fn images(
+    conn: &mut PgConnection,
+    entrants: &[Entrant<'_>],
+    columns: &[String],
+) -> Result<Vec<(Image, Option<Image>)>, TargetError> {
     let rows: Vec<RowAt<'_>> = entrants.iter().flat_map(|entrant| [Some(entrant.row), entrant.old]).flatten().collect();
     let mut texts = texts(conn, &rows).await?.into_iter();
     let mut images = Vec::with_capacity(entrants.len());
     for entrant in entrants {
-        let row = texts.next().unwrap_or_default();
-        images.push((row, entrant.old.and_then(|_| texts.next())));
+        let arranged = |image| arranged(image, &entrant.row.table.names, columns);
+        let row = arranged(texts.next().unwrap_or_default());
+        images.push((row, entrant.old.and_then(|_| texts.next()).map(arranged)));
     }
     Ok(images)
+}
+
+/// A row's values in the order of other columns, which nodes may have in other places; nothing where they are not the
+/// same ones.
+fn arranged(image: Image, from: &[String], to: &[String]) -> Image {
+    if from == to {
+        return image;
+    }
+    let value = |name: &String| from.iter().position(|other| other == name).and_then(|place| image.get(place).cloned());
+    let values = to.iter().map(value).collect::<Option<Image>>();
+    values.filter(|_| from.len() == to.len()).unwrap_or_default()
 }
 
 fn incomparable(
@@ -319,7 +335,9 @@ async fn look_at(
         if let Some(place) = place {
             found[*place].row = u32::try_from(xmin).ok();
             if values {
-                found[*place].values = Some(row.try_get(2).map_err(|error| doing.error(error))?);
+                let values: Image = row.try_get(2).map_err(|error| doing.error(error))?;
+                let columns = &contests[0].row.table.names;
+                found[*place].values = Some(arranged(values, &first.table.names, columns));
             }
         }
     }
