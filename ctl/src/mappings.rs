@@ -140,19 +140,10 @@ mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
-    use serde_json::json;
     use syncline_transforms::mapping::{Renamed, Written};
 
     use super::*;
-
-    fn table(name: &str, columns: &[&str]) -> TableDefinition {
-        let kind = json!({"oid": 23, "name": "int4", "schema": "pg_catalog", "modifier": -1, "format": "integer"});
-        let columns = columns.iter().map(|name| json!({"name": name, "field": name, "type": kind, "nullable": true}));
-        let columns: Vec<_> = columns.collect();
-        let definition = json!({"topic": name, "number": 1, "schema": "public", "table": name, "columns": columns,
-                                "key": [0], "replica_identity": "full"});
-        serde_json::from_value(definition).unwrap()
-    }
+    use crate::rules::tests::table;
 
     #[test]
     fn a_nodes_names_are_held_against_its_tables_and_the_other_nodes_names() {

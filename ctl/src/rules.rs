@@ -49,7 +49,7 @@ fn remedy<'n>(name: &str, known: impl Iterator<Item = &'n str>, otherwise: &str)
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::BTreeMap;
 
     use serde_json::json;
@@ -57,7 +57,8 @@ mod tests {
 
     use super::*;
 
-    fn table(name: &str, columns: &[&str]) -> TableDefinition {
+    /// A table of integers.
+    pub(crate) fn table(name: &str, columns: &[&str]) -> TableDefinition {
         let kind = json!({"oid": 23, "name": "int4", "schema": "pg_catalog", "modifier": -1, "format": "integer"});
         let columns = columns.iter().map(|name| json!({"name": name, "field": name, "type": kind, "nullable": true}));
         let columns: Vec<_> = columns.collect();

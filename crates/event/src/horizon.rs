@@ -30,12 +30,6 @@ struct Offset {
 }
 
 impl Horizon {
-    /// Whether nothing has been applied.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.seen.origins.is_empty()
-    }
-
     /// Whether any key holds something back.
     #[must_use]
     pub fn holds(&self) -> bool {

@@ -61,6 +61,8 @@ impl Report {
 /// A node, with the connections that look at it.
 struct Node {
     settings: NodeSettings,
+    /// What it calls otherwise.
+    names: Names,
     /// By the names that all nodes share; none where they cannot be told.
     tables: Option<BTreeMap<String, Table>>,
     target: PostgresTarget,
@@ -74,23 +76,6 @@ struct Table {
     own: TableDefinition,
     /// As all nodes do; its columns are in the same places.
     shared: TableDefinition,
-}
-
-impl Table {
-    fn new(names: Option<&Names>, own: TableDefinition) -> Self {
-        let mut shared = own.clone();
-        let name = (own.schema.clone(), own.table.clone());
-        let renamed = names.and_then(|names| names.tables.iter().find(|renamed| renamed.own.value == name));
-        if let Some(renamed) = renamed {
-            (shared.schema, shared.table) = renamed.shared.clone();
-            for column in &mut shared.columns {
-                if let Some((_, name)) = renamed.columns.iter().find(|(own, _)| own.value == column.name) {
-                    column.name.clone_from(name);
-                }
-            }
-        }
-        Self { own, shared }
-    }
 }
 
 /// Compares the nodes' rows and prints what was found to standard output.
@@ -140,11 +125,11 @@ async fn open(
     settings: NodeSettings,
     database: DatabaseSettings,
 ) -> Result<(Node, Vec<String>), Failure> {
+    let names = settings.names.get(&settings.name).cloned().unwrap_or_default();
     let (tables, mut faults) = match syncline_producer::check::tables(&producer).await {
         Ok((tables, mut faults)) => {
             faults.extend(rules::faults(&settings.rules, &tables));
-            let names = settings.names.get(&settings.name);
-            let tables = tables.into_iter().map(|own| Table::new(names, own));
+            let tables = tables.into_iter().map(|own| Table { shared: names.shared_definition(&own), own });
             (Some(tables.map(|table| (table.shared.qualified_name(), table)).collect()), faults)
         }
         Err(ProducerError::Preflight(faults)) => (None, faults),
@@ -158,7 +143,7 @@ async fn open(
     let name = "syncline-dry-run";
     let view = View::open(&database, name).await?;
     let target = PostgresTarget::new(database, name.to_owned()).of_node(settings.clone());
-    Ok((Node { settings, tables, target, view }, faults))
+    Ok((Node { settings, names, tables, target, view }, faults))
 }
 
 /// Compares one table.
@@ -203,15 +188,7 @@ async fn table(nodes: &mut [Node], name: String) -> Result<TableReport, Failure>
             ));
         }
         for (_, other) in captured.iter().filter(|(other, _)| other != index) {
-            // Its columns as they come here.
-            let mut arriving = other.shared.clone();
-            (arriving.schema, arriving.table) = (table.own.schema.clone(), table.own.table.clone());
-            for column in &mut arriving.columns {
-                if let Some(place) = table.shared.columns.iter().position(|here| here.name == column.name) {
-                    column.name.clone_from(&table.own.columns[place].name);
-                }
-            }
-            if let Err(error) = node.target.fits(&arriving).await {
+            if let Err(error) = node.target.fits(&node.names.own_definition(&other.shared)).await {
                 let fault = format!("at {}: {error}", node.settings.name);
                 if !report.faults.contains(&fault) {
                     report.faults.push(fault);

@@ -3,14 +3,14 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use futures_util::future::join_all;
 use syncline_integration_tests::process::Process;
 use syncline_integration_tests::proxy::Proxy;
 use syncline_integration_tests::topology::Topology;
 use syncline_integration_tests::{sql, stack, sync};
 
-use crate::{KV, gate};
+use crate::{KV, ends_equal, gate};
 
 /// The place of the second node's producer among the processes.
 const EU_PRODUCER: usize = 2;
@@ -58,20 +58,6 @@ async fn while_writing(topology: &Topology, happens: impl Future<Output = Result
     let (written, happened) = tokio::join!(join_all(writes), happens);
     happened?;
     written.into_iter().collect()
-}
-
-/// All nodes hold the same rows in the end, and changes have met.
-async fn ends_equal(topology: Topology, mut processes: Vec<Process>) -> Result<()> {
-    let mut all: Vec<&mut Process> = processes.iter_mut().collect();
-    topology.comes_to_rest(&mut all).await?;
-    let rows = topology.check("kv").await?;
-    ensure!(!rows[0].is_empty());
-    let conflicts = topology.all("SELECT count(*)::text FROM _syncline.sync_conflicts").await?;
-    ensure!(conflicts.iter().any(|count| count != "0"), "no conflicts: {conflicts:?}");
-    for process in &mut processes {
-        process.stop().await?;
-    }
-    topology.finish().await
 }
 
 /// `dev/stack <what> <name>`, beside what else goes on.

@@ -8,6 +8,8 @@ mod mapping;
 mod report;
 
 use anyhow::{Result, ensure};
+use futures_util::future::join_all;
+use syncline_integration_tests::process::Process;
 use syncline_integration_tests::random::Random;
 use syncline_integration_tests::topology::Topology;
 use syncline_integration_tests::{sql, sync};
@@ -76,16 +78,6 @@ async fn random_changes(name: &str, nodes: &[&str], seed: u64) -> Result<()> {
     }
     for round in 0..3 {
         let plays = (0..nodes.len()).map(|node| topology.play(node, seed + round, 120));
-        let play = async {
-            let mut plays: Vec<_> = plays.map(Box::pin).collect();
-            let mut results = Vec::new();
-            while !plays.is_empty() {
-                let (result, _, rest) = futures_util::future::select_all(plays).await;
-                results.push(result);
-                plays = rest;
-            }
-            results.into_iter().collect::<Result<Vec<()>>>()
-        };
         let kills = async {
             for (index, process) in processes.iter_mut().enumerate() {
                 tokio::time::sleep(std::time::Duration::from_millis(150)).await;
@@ -98,11 +90,16 @@ async fn random_changes(name: &str, nodes: &[&str], seed: u64) -> Result<()> {
             }
             anyhow::Ok(())
         };
-        let (played, killed) = tokio::join!(play, kills);
-        played?;
+        let (played, killed) = tokio::join!(join_all(plays), kills);
+        played.into_iter().collect::<Result<Vec<()>>>()?;
         killed?;
     }
-    let mut all: Vec<&mut _> = processes.iter_mut().collect();
+    ends_equal(topology, processes).await
+}
+
+/// All nodes hold the same rows in the end, and changes have met.
+async fn ends_equal(topology: Topology, mut processes: Vec<Process>) -> Result<()> {
+    let mut all: Vec<&mut Process> = processes.iter_mut().collect();
     topology.comes_to_rest(&mut all).await?;
     let rows = topology.check("kv").await?;
     ensure!(!rows[0].is_empty());

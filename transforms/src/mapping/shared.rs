@@ -67,6 +67,37 @@ impl Names {
         found.map_or_else(|| shared.to_owned(), Renamed::own_name)
     }
 
+    /// A table of this node under the names that all nodes share; its columns stay in their places.
+    #[must_use]
+    pub fn shared_definition(&self, own: &TableDefinition) -> TableDefinition {
+        let mut table = own.clone();
+        if let Some(renamed) = self.of_own(&(own.schema.clone(), own.table.clone())) {
+            (table.schema, table.table) = renamed.shared.clone();
+            for column in &mut table.columns {
+                if let Some((_, shared)) = renamed.columns.iter().find(|(own, _)| own.value == column.name) {
+                    column.name.clone_from(shared);
+                }
+            }
+        }
+        table
+    }
+
+    /// A table under the shared names as this node calls it; its columns stay in their places.
+    #[must_use]
+    pub fn own_definition(&self, shared: &TableDefinition) -> TableDefinition {
+        let mut table = shared.clone();
+        let name = (shared.schema.clone(), shared.table.clone());
+        if let Some(renamed) = self.tables.iter().find(|renamed| renamed.shared == name) {
+            (table.schema, table.table) = renamed.own.value.clone();
+            for column in &mut table.columns {
+                if let Some((own, _)) = renamed.columns.iter().find(|(_, shared)| *shared == column.name) {
+                    column.name.clone_from(&own.value);
+                }
+            }
+        }
+        table
+    }
+
     /// The way of a table of this node to the table that the node with the names `to` has for it; none where all names
     /// are the same.
     ///
@@ -222,5 +253,12 @@ mod tests {
         );
         let own = |shared| eu.tables[0].own_column(shared);
         assert_eq!([own("full_name"), own("id"), own("name")], [Some("name"), Some("id"), None]);
+        let kunden = table("kunden", &["id", "name"]);
+        let customers = eu.shared_definition(&kunden);
+        assert_eq!(
+            (customers.qualified_name(), customers.columns[1].name.as_str()),
+            ("public.customers".into(), "full_name")
+        );
+        assert_eq!(eu.own_definition(&customers), kunden);
     }
 }

@@ -192,6 +192,7 @@ async fn by_columns<'a>(
         resolved.map_err(|error| incomparable(name, entrants.get(contest.turns.start), &error))
     };
     let (mut quiet, mut loud): (Vec<usize>, Vec<usize>) = (0..contests.len()).partition(|index| contests[*index].quiet);
+    // Nothing is written over what is read without a lock; a write that comes between leaves another `xmin`.
     look(conn, name, &contests, &mut found, &quiet, (false, true)).await?;
     let mut resolutions: Vec<Option<Resolution>> = contests.iter().map(|_| None).collect();
     for index in quiet.drain(..) {
@@ -342,4 +343,22 @@ async fn look_at(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_keep_to_their_columns_wherever_those_are() {
+        let names = |names: [&str; 3]| names.map(str::to_owned);
+        let image = ["1", "x", "-"].map(|value| (value != "-").then(|| value.to_owned())).to_vec();
+        let here = names(["id", "name", "note"]);
+        assert_eq!(arranged(image.clone(), &here, &here), image);
+        let there = arranged(image.clone(), &here, &names(["note", "id", "name"]));
+        assert_eq!(there, [None, Some("1".into()), Some("x".into())]);
+        // Such a change is refused for lack of its row.
+        assert_eq!(arranged(image.clone(), &here, &names(["id", "name", "other"])), Image::new());
+        assert_eq!(arranged(image, &here, &here[..2]), Image::new());
+    }
 }

@@ -54,8 +54,8 @@ async fn described(
     let gone = |what: &str| TargetError {
         class: ErrorClass::Fatal,
         message: format!(
-            "target table {name}: {what} is gone, which records in _syncline.waiting hold; bring it back, or delete those \
-             records there"
+            "target table {name}: {what} is gone, which changes that wait for it still need; bring it back, or delete them: \
+             its rows in _syncline.waiting, and those in _syncline.row_stamps whose row_key is not NULL"
         ),
         table: None,
         source: None,

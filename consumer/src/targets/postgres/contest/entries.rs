@@ -212,13 +212,14 @@ pub(super) struct Due {
     pub(super) row_key: BTreeMap<String, String>,
 }
 
-/// Rows whose fence has come back, or that wait for nothing but their turn; locked, unless another lane has them.
+/// Rows whose fence has come back, then those that somebody else had locked; locked, unless another lane has them. By
+/// table and key.
 pub(super) async fn due(conn: &mut PgConnection, most: i64) -> Result<Vec<Due>, TargetError> {
     let rows: Vec<(String, Vec<u8>, String)> = sqlx::query_as(
         "SELECT s.table_name, s.key, s.row_key::text FROM _syncline.row_stamps s \
          LEFT JOIN _syncline.fences f ON f.id = s.fence WHERE s.row_key IS NOT NULL \
          AND (f.id IS NULL OR pg_catalog.cardinality(f.arrived) >= f.partitions) \
-         ORDER BY s.table_name, s.key LIMIT $1 FOR UPDATE OF s SKIP LOCKED",
+         ORDER BY s.fence IS NULL, s.table_name, s.key LIMIT $1 FOR UPDATE OF s SKIP LOCKED",
     )
     .bind(most)
     .fetch_all(conn)
@@ -228,7 +229,9 @@ pub(super) async fn due(conn: &mut PgConnection, most: i64) -> Result<Vec<Due>, 
         let row_key = serde_json::from_str(&row_key).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
         Ok(Due { table, key, row_key })
     });
-    due.collect::<Result<_, _>>().map_err(|error| DOING.error(error))
+    let mut due = due.collect::<Result<Vec<Due>, _>>().map_err(|error| DOING.error(error))?;
+    due.sort_unstable_by(|a, b| (&a.table, &a.key).cmp(&(&b.table, &b.key)));
+    Ok(due)
 }
 
 /// How many rows have to be looked at again.

@@ -87,7 +87,7 @@ pub(super) enum Waited {
 
 impl Waited {
     /// Whether it has been set aside before.
-    pub(super) fn has(self) -> bool {
+    pub(super) fn was_aside(self) -> bool {
         self != Self::No
     }
 

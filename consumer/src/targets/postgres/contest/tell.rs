@@ -120,8 +120,9 @@ async fn held_by(conn: &mut PgConnection, decided: &Decided<'_>) -> Result<Vec<H
             Verdict::Row(outcome) => {
                 // Records that have waited are with the turns when they no longer do.
                 let turns = decided.entrants[decision.turns.clone()].iter().enumerate();
-                let touched = turns
-                    .filter(|(turn, entrant)| !entrant.own && (entrant.waited.has() || outcome.waits.contains(turn)));
+                let touched = turns.filter(|(turn, entrant)| {
+                    !entrant.own && (entrant.waited.was_aside() || outcome.waits.contains(turn))
+                });
                 let place = |version: &Version| (version.stamp.origin.clone(), version.partition);
                 let mut places: Vec<_> = touched.map(|(_, entrant)| place(entrant.version)).collect();
                 places.sort_unstable();
