@@ -11,8 +11,9 @@
 //!
 //! **Applied changes.** A transaction in which Syncline applies changes of other nodes begins with a transactional
 //! message ([`APPLIED_PREFIX`]). It counts if no row of its transaction came before it; then the transaction's rows are
-//! not published and have no stamp. One that comes later is passed over with a warning: rows of its transaction are
-//! published already. Messages of other topologies are passed over: what other syncs write is this node's own.
+//! not published and have no stamp, and further messages of the transaction are listened to wherever they stand. A first
+//! one that comes later is passed over with a warning: rows of its transaction are published already. Messages of other
+//! topologies are passed over: what other syncs write is this node's own.
 //!
 //! **Fences.** A message outside of transactions ([`FENCE_PREFIX`]) is answered with a marker in every partition of the
 //! tables it names. The server delivers it between the transactions that were committed before it and those behind
@@ -211,7 +212,8 @@ impl Node {
     }
 
     fn applied(&mut self, applied: &Applied, lsn: u64, rows: u64) {
-        if rows > 0 {
+        // A further one comes before the rows of another table.
+        if rows > 0 && !self.is_applied {
             tracing::warn!(
                 lsn = %Lsn(lsn),
                 prefix = APPLIED_PREFIX,

@@ -169,6 +169,23 @@ fn a_change_is_later_than_what_was_applied_and_knows_it() {
 }
 
 #[test]
+fn a_transaction_tells_of_each_table_before_its_rows() {
+    let mut node = fresh();
+    node.begin();
+    node.message(&message(APPLIED_PREFIX, true, &applied("shop", 100, &[(0, 0, 7)])), 0).unwrap();
+    assert_eq!(node.change(100), None);
+    node.message(&message(APPLIED_PREFIX, true, &applied("shop", 9_000, &[(1, 0, 8)])), 1).unwrap();
+    assert_eq!(node.change(100), None);
+    node.begin();
+    let time = node.change(200).unwrap();
+    assert_eq!(time, (9_000, 6));
+    for (table, next) in [(0, 7), (1, 8)] {
+        let seen = &node.stamped(table, time, 77, || None).seen;
+        assert!(seen.includes("eu", 0, next - 1) && !seen.includes("eu", 0, next), "{table}: {seen:?}");
+    }
+}
+
+#[test]
 fn what_other_syncs_apply_and_what_comes_late_is_captured() {
     let mut node = fresh();
     for (topology, rows) in [("another", 0), ("shop", 1)] {
