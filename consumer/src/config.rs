@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use crate::sink_settings::{FieldFilter, InsertMode, KeyColumns, SinkSettings, TableName, Truncates};
+use syncline_event::name::topic_name;
 use syncline_event::table::TableDefinition;
 use syncline_runtime::settings::{DatabaseSettings, KafkaSettings, RegistrySettings, Secret};
 use syncline_transforms::mapping::{Mappings, Misfit, Names, Route};
@@ -60,6 +61,26 @@ impl NodeSettings {
     pub fn origin_of(&self, topic: &str) -> Option<&str> {
         let is_of = |prefix: &str| topic.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.'));
         self.prefixes.iter().find(|(_, prefix)| is_of(prefix)).map(|(name, _)| name.as_str())
+    }
+
+    /// Whether it is this node's topic.
+    #[must_use]
+    pub fn is_own(&self, topic: &str) -> bool {
+        self.origin_of(topic) == Some(self.name.as_str())
+    }
+
+    /// Every node's topic of a table, which is named as here (`schema.table`); by the nodes' names.
+    #[must_use]
+    pub fn topics_of(&self, table: &str) -> BTreeMap<&str, String> {
+        let same = Names::default();
+        let of = |node: &str| self.names.get(node).unwrap_or(&same);
+        let shared = of(&self.name).shared_name(table);
+        let topic = |(node, prefix): (&String, &String)| {
+            let own = of(node).own_table(&shared);
+            let (schema, table) = own.split_once('.').unwrap_or(("", &own));
+            topic_name(prefix, schema, table)
+        };
+        self.prefixes.iter().map(|entry| (entry.0.as_str(), topic(entry))).collect()
     }
 
     /// The way of a topic's table to this node's; none where all names are the same.

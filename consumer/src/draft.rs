@@ -40,9 +40,6 @@ pub trait Decode {
     /// A table may not be cleared.
     fn clears(&self, topic: usize, definition: u32, kind: BarrierKind) -> Result<Vec<Clearing>, String>;
 
-    /// Whether the topic is that of the node which is written to.
-    fn is_own(&self, topic: usize) -> bool;
-
     /// Stages the record's changes: none, or some in each of the tables, which are in the order of
     /// [`Decode::plans`].
     ///
@@ -199,10 +196,12 @@ impl Draft {
         let mut order = partition.drafted().order;
         if let Some(fence) = header.and_then(|header| header.fence) {
             // Not in the source's order: it answers a question, and a repeat does no harm.
-            if decoder.is_own(partition.topic) {
-                let (id, partitions) = (fence.id, fence.partitions);
-                self.fences.push(FenceArrival { id, partition: partition.key.partition, partitions });
-            }
+            self.fences.push(FenceArrival {
+                id: fence.id,
+                partition: partition.key.clone(),
+                partitions: fence.partitions,
+                seen: header.and_then(|header| header.stamped.as_ref()).map(|marked| marked.seen.clone()),
+            });
             return Ok(Added::Yes(order));
         }
         match order.judge(header) {

@@ -52,7 +52,7 @@ const LANE_BYTES: usize = 24 << 20;
 /// Bytes of records in one transaction.
 const BATCH_BYTES: usize = 8 << 20;
 /// How often the target's housekeeping is done.
-const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(3600);
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(60);
 /// How long the poll thread may take to commit the last offsets, and then to leave the group.
 const LAST_COMMIT: Duration = Duration::from_secs(2);
 
@@ -152,7 +152,7 @@ fn open_target(config: &ConsumerConfig) -> Arc<dyn Target> {
 async fn maintain(target: Arc<dyn Target>, stop: Shutdown) -> Result<(), ConsumerError> {
     loop {
         if let Err(error) = target.maintain().await {
-            warn!(%error, "housekeeping in the target failed, trying again in an hour");
+            warn!(%error, "housekeeping in the target failed, trying again in a minute");
         }
         tokio::select! {
             () = stop.wait() => return Ok(()),

@@ -176,12 +176,13 @@ impl Node {
     }
 
     /// What a fence's markers in a table's topic say: all that comes behind them is later than the clock, and has seen
-    /// what they have.
-    pub fn marker(&self, table: usize) -> Stamped {
+    /// what they have. Rows of a snapshot that `is_filling` the topic have been read before, and may have seen nothing.
+    pub fn marker(&self, table: usize, is_filling: bool) -> Stamped {
         let NodeTable { name, stamped, .. } = &self.tables[table];
         let mut marker = Stamped { transaction: 0, ..stamped.clone() };
         (marker.stamp.clock_us, marker.stamp.counter) = self.clock.time();
-        marker.seen = self.seen.get(name).map(Horizon::seen_by_all).unwrap_or_default();
+        let horizon = self.seen.get(name).filter(|_| !is_filling);
+        marker.seen = horizon.map(Horizon::seen_by_all).unwrap_or_default();
         marker
     }
 

@@ -373,18 +373,13 @@ impl Decode for Decoders {
     }
 
     fn clears(&self, topic: usize, definition: u32, kind: BarrierKind) -> Result<Vec<Clearing>, String> {
-        if self.node.is_some() {
-            return node_clears(kind, self.is_own(topic));
+        if let Some(node) = self.node.as_deref() {
+            return node_clears(kind, node.is_own(&self.topics[topic].name));
         }
         let plans = self.plans(topic, definition);
         let topic = &self.topics[topic];
         let routes = topic.routes.get(&definition).expect("shape() asked for the plans first");
         routed::clears(routes, plans, &topic.name)
-    }
-
-    fn is_own(&self, topic: usize) -> bool {
-        let is_own = |node: &NodeSettings| node.origin_of(&self.topics[topic].name) == Some(node.name.as_str());
-        self.node.as_deref().is_some_and(is_own)
     }
 
     fn decode(

@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use syncline_event::avro::value::Value;
 use syncline_event::header::BarrierKind;
 use syncline_event::position::Position;
+use syncline_event::stamp::Seen;
 use syncline_event::table::TableDefinition;
 use syncline_runtime::retry::ErrorClass;
 use syncline_transforms::resolve::row::{ConflictType, Operation, Version};
@@ -217,7 +218,7 @@ pub struct Batch<'a> {
     pub tables: &'a [TableBatch],
     /// Markers that partitions of `moves` arrived at, behind all their rows of the batch.
     pub arrivals: &'a [Arrival],
-    /// Markers of the node's own fences.
+    /// Markers of nodes' fences, each partition's in their order.
     pub fences: &'a [FenceArrival],
 }
 
@@ -289,15 +290,17 @@ pub struct Contender {
     pub partition: PartitionKey,
 }
 
-/// A marker of a fence: everything that this node committed before it asked has come by in this partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A marker of a fence: everything that its node committed before it asked has come by in this partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FenceArrival {
-    /// The fence.
+    /// The fence, by its node's number.
     pub id: u64,
-    /// The partition of the node's own topic.
-    pub partition: i32,
+    /// The partition of the node's topic.
+    pub partition: PartitionKey,
     /// How many partitions the topic has.
     pub partitions: u32,
+    /// What all changes behind it have seen of other nodes, where it says so.
+    pub seen: Option<Seen>,
 }
 
 /// A partition's arrival at a marker.

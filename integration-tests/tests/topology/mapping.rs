@@ -7,7 +7,7 @@ use syncline_integration_tests::random::Random;
 use syncline_integration_tests::topology::Topology;
 use syncline_integration_tests::{sql, sync};
 
-use crate::gate;
+use crate::{forgets_what_is_gone, gate};
 
 const SHARED: &str = "CREATE TABLE customers (id int PRIMARY KEY, full_name text, visits int); \
     CREATE TABLE stock (sku int PRIMARY KEY, quantity int, status text, note text)";
@@ -140,6 +140,7 @@ async fn nodes_with_other_names_end_up_the_same() -> Result<()> {
     process.stop().await?;
     contents(&topology, 0).await?;
     contents(&topology, 1).await?;
+    forgets_what_is_gone(&topology).await?.stop().await?;
     let quantities: String =
         sql::value(&mut eu, "SELECT string_agg(menge::text, ' ' ORDER BY artikel) FROM lager").await?;
     assert_eq!(quantities, expected.map(|sum| sum.to_string()).join(" "));

@@ -186,6 +186,16 @@ fn a_transaction_tells_of_each_table_before_its_rows() {
 }
 
 #[test]
+fn a_marker_has_seen_nothing_while_older_rows_may_come_behind_it() {
+    let mut node = fresh();
+    node.begin();
+    node.message(&message(APPLIED_PREFIX, true, &applied("shop", 9_000, &[(0, 0, 7)])), 0).unwrap();
+    let marker = node.marker(0, false);
+    assert!(marker.stamp.clock_us >= 9_000 && marker.seen.includes("eu", 0, 6));
+    assert_eq!(node.marker(0, true), Stamped { seen: Seen::default(), ..marker });
+}
+
+#[test]
 fn what_other_syncs_apply_and_what_comes_late_is_captured() {
     let mut node = fresh();
     for (topology, rows) in [("another", 0), ("shop", 1)] {

@@ -77,8 +77,8 @@ impl Stream {
         for name in &fence.tables {
             match self.tables.iter().position(|table| table.definition.qualified_name() == *name) {
                 Some(index) => {
-                    let stamped = self.node.as_ref().map(|node| node.marker(index));
                     let table = &mut self.tables[index];
+                    let stamped = self.node.as_ref().map(|node| node.marker(index, table.filling));
                     table.send_fence(&context.publisher, self.epoch, fence.id, stamped.as_ref()).await?;
                 }
                 None => tracing::warn!(

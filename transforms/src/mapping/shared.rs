@@ -60,6 +60,13 @@ impl Names {
         self.of_own(own).map_or(own, |renamed| &renamed.shared).clone()
     }
 
+    /// What all nodes call a table of this node, both as `schema.table`.
+    #[must_use]
+    pub fn shared_name(&self, own: &str) -> String {
+        let found = self.tables.iter().find(|renamed| renamed.own_name() == own);
+        found.map_or_else(|| own.to_owned(), Renamed::shared_name)
+    }
+
     /// What this node calls a table, both as `schema.table`.
     #[must_use]
     pub fn own_table(&self, shared: &str) -> String {

@@ -14,6 +14,7 @@ mod log;
 mod settle;
 mod table;
 mod tell;
+mod tombstones;
 mod waiting;
 mod write;
 
@@ -25,6 +26,7 @@ use syncline_runtime::retry::ErrorClass;
 
 pub(super) use self::settle::{insist, settle};
 pub(in crate::targets::postgres) use self::table::ContestTable;
+pub(super) use self::tombstones::{Places, collect};
 pub(super) use self::waiting::of_group as waiting;
 
 use self::decide::{Decided, Entrant, decide};
@@ -45,7 +47,8 @@ pub(super) async fn apply(
     tables: &[(&TableBatch, ContestTable)],
 ) -> Result<Contested, TargetError> {
     see_own(conn, tables).await?;
-    waiting::arrive(conn, batch.fences).await?;
+    waiting::arrive(conn, node, batch.fences).await?;
+    tombstones::hear(conn, batch.fences).await?;
     let mut contested = Contested::default();
     let mut by_table: BTreeMap<&str, Vec<Entrant<'_>>> = BTreeMap::new();
     for (table, plan) in tables {

@@ -30,6 +30,7 @@ use sqlx::PgConnection;
 use syncline_catalog::connect::connect;
 use syncline_runtime::retry::{Classified, ErrorClass};
 use syncline_runtime::settings::DatabaseSettings;
+use tokio::sync::Mutex;
 
 use self::error::Doing;
 use self::writer::PostgresWriter;
@@ -55,6 +56,8 @@ pub struct PostgresTarget {
     connector: Arc<Connector>,
     sink: Arc<SinkSettings>,
     node: Option<Arc<NodeSettings>>,
+    /// How far rounds through the tombstones came.
+    tombstones: Arc<Mutex<contest::Places>>,
 }
 
 #[derive(Debug)]
@@ -77,7 +80,7 @@ impl PostgresTarget {
         let connected = AtomicBool::new(false);
         let fires_triggers = AtomicBool::new(true);
         let connector = Arc::new(Connector { settings, application_name, connected, repeats: false, fires_triggers });
-        Self { connector, sink: Arc::default(), node: None }
+        Self { connector, sink: Arc::default(), node: None, tombstones: Arc::default() }
     }
 
     /// The same target, written to as the settings say.
@@ -140,7 +143,9 @@ impl Target for PostgresTarget {
 
     async fn maintain(&self) -> Result<(), TargetError> {
         let Some(node) = &self.node else { return Ok(()) };
-        topology::maintain(&mut self.connector.connect().await?, &node.log).await
+        let mut conn = self.connector.connect().await?;
+        topology::maintain(&mut conn, &node.log).await?;
+        contest::collect(&mut conn, node, &mut *self.tombstones.lock().await).await
     }
 
     async fn conflicts_since(&self, window: Duration) -> Result<u64, TargetError> {

@@ -21,6 +21,8 @@ use crate::targets::TargetError;
 ///   the records that it does not show.
 /// - `waiting`: records that wait for such a write to be captured, and those of the same key behind them.
 /// - `fences`: questions to the node's producer, answered once a marker has arrived in every partition.
+/// - `markers`: what the last markers of each node's topics say that all changes behind them have seen. A row that is gone
+///   is `deleted` in `row_stamps` until all of them have seen that.
 /// - `sync_conflicts`: what was discarded, and why. `source_value` is the change that arrived, `target_value` what the
 ///   row was, `result` what it is; images of whole rows where `field` is NULL. Partitioned by day (UTC).
 const SCRIPT: &str = "\
@@ -43,6 +45,7 @@ CREATE TABLE IF NOT EXISTS _syncline.row_stamps (
   PRIMARY KEY (table_name, key)
 ) WITH (fillfactor = 70);
 CREATE INDEX IF NOT EXISTS row_stamps_unsettled ON _syncline.row_stamps (table_name, key) WHERE row_key IS NOT NULL;
+CREATE INDEX IF NOT EXISTS row_stamps_deleted ON _syncline.row_stamps (table_name, key) WHERE deleted;
 CREATE TABLE IF NOT EXISTS _syncline.waiting (
   consumer_group text NOT NULL,
   cluster_id text NOT NULL,
@@ -72,6 +75,13 @@ CREATE TABLE IF NOT EXISTS _syncline.fences (
   partitions integer,
   arrived integer[] NOT NULL DEFAULT '{}',
   since timestamp with time zone NOT NULL DEFAULT clock_timestamp()
+);
+CREATE TABLE IF NOT EXISTS _syncline.markers (
+  topic text NOT NULL,
+  partition integer NOT NULL,
+  partitions integer NOT NULL,
+  seen text NOT NULL,
+  PRIMARY KEY (topic, partition)
 );
 CREATE TABLE IF NOT EXISTS _syncline.sync_conflicts (
   id text NOT NULL,

@@ -40,6 +40,8 @@ pub(super) struct Holding {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct StateEntry {
     pub(super) state: State,
+    /// Whether the row is gone and need not be remembered once all nodes have seen that.
+    pub(super) is_tombstone: bool,
     /// The row's `xmin`, where no write of this node is on its way.
     pub(super) noted: Option<u32>,
     /// Records that the row does not show.
@@ -210,7 +212,10 @@ impl Following<'_> {
         }
         let held = first.into_iter().filter(|(_, (then, now))| then != now);
         let held = held.map(|((origin, partition), (_, from))| Holding { origin, partition, from }).collect();
-        let entry = self.state.map(|state| StateEntry { state, noted: self.noted, held: self.held, unsettled });
+        let entry = self.state.map(|state| {
+            let is_tombstone = self.plan.is_forgettable(&state);
+            StateEntry { state, is_tombstone, noted: self.noted, held: self.held, unsettled }
+        });
         let entry = entry.filter(|entry| {
             (Some(&entry.state), entry.noted, &entry.held, entry.unsettled)
                 != (found.state.as_ref(), found.noted, &found.held, found.unsettled)

@@ -38,7 +38,13 @@ pub(super) async fn lock(conn: &mut PgConnection, table: &str, keys: &[&[u8]]) -
         .map_err(|error| DOING.error(error))?;
         select(conn, table, keys, &missing, &mut all).await?;
     }
-    Ok(all.into_iter().map(|found| found.expect("an entry that was missing has been made")).collect())
+    let gone = || TargetError {
+        class: ErrorClass::Transient,
+        message: format!("what is known of a row of table {table} was forgotten while it was looked at"),
+        table: None,
+        source: None,
+    };
+    all.into_iter().map(|found| found.ok_or_else(gone)).collect()
 }
 
 /// Locks some of the entries and puts them in their places among `keys`.
@@ -186,9 +192,9 @@ pub(super) async fn write_states(
     };
     sqlx::query(
         "UPDATE _syncline.row_stamps AS s SET state = u.state::jsonb, row_xmin = u.row_xmin, held = u.held::jsonb, \
-         fence = u.fence, fence_row = u.fence_row, row_key = u.row_key::jsonb \
-         FROM unnest($2::bytea[], $3::text[], $4::int8[], $5::text[], $6::int8[], $7::int8[], $8::text[]) \
-         AS u (key, state, row_xmin, held, fence, fence_row, row_key) WHERE s.table_name = $1 AND s.key = u.key",
+         fence = u.fence, fence_row = u.fence_row, row_key = u.row_key::jsonb, deleted = u.deleted \
+         FROM unnest($2::bytea[], $3::text[], $4::int8[], $5::text[], $6::int8[], $7::int8[], $8::text[], $9::bool[]) \
+         AS u (key, state, row_xmin, held, fence, fence_row, row_key, deleted) WHERE s.table_name = $1 AND s.key = u.key",
     )
     .bind(table)
     .bind(rows.iter().map(|row| row.key).collect::<Vec<_>>())
@@ -198,6 +204,7 @@ pub(super) async fn write_states(
     .bind(rows.iter().map(|row| waits(row).0).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| waits(row).1).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.row_key.filter(|_| row.entry.unsettled.is_some())).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.entry.is_tombstone).collect::<Vec<_>>())
     .execute(conn)
     .await
     .map_err(|error| DOING.error(error))?;

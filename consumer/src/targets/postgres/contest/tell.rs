@@ -35,7 +35,7 @@ pub(super) fn steps<'b>(node: &NodeSettings, moves: &'b [Move], decided: &[Decid
         };
         decided.iter().find(of_partition).map(|decided| decided.name.to_owned())
     };
-    let others = moves.iter().filter(|step| node.origin_of(&step.partition.topic) != Some(node.name.as_str()));
+    let others = moves.iter().filter(|step| !node.is_own(&step.partition.topic));
     others
         .filter_map(|step| Some(Step { partition: &step.partition, to: step.to, table: table_of(&step.partition)? }))
         .collect()

@@ -7,6 +7,7 @@ use syncline_transforms::resolve::row::{Operation, Version};
 use super::super::error::Doing;
 use super::fold::Waited;
 use super::table::{ContestTable, Image};
+use crate::config::NodeSettings;
 use crate::targets::{FenceArrival, PartitionKey, TargetError};
 
 const DOING: Doing<'static> = Doing::Bookkeeping("setting records aside (_syncline.waiting)");
@@ -74,11 +75,16 @@ pub(super) async fn send_fence(
     Ok(id.unsigned_abs())
 }
 
-/// Notes the arrival of fences' markers. A marker may be here before the transaction that asked for it is committed:
+/// Notes the arrival of markers of this node's fences. A marker may be here before the transaction that asked for it is committed:
 /// the insert waits for that one. What was asked for in vain is made here, and taken away like any other.
-pub(super) async fn arrive(conn: &mut PgConnection, arrivals: &[FenceArrival]) -> Result<(), TargetError> {
-    let mut sorted: Vec<&FenceArrival> = arrivals.iter().collect();
-    sorted.sort_unstable_by_key(|arrival| (arrival.id, arrival.partition));
+pub(super) async fn arrive(
+    conn: &mut PgConnection,
+    node: &NodeSettings,
+    arrivals: &[FenceArrival],
+) -> Result<(), TargetError> {
+    let own = |arrival: &&FenceArrival| node.is_own(&arrival.partition.topic);
+    let mut sorted: Vec<&FenceArrival> = arrivals.iter().filter(own).collect();
+    sorted.sort_unstable_by_key(|arrival| (arrival.id, arrival.partition.partition));
     for arrival in sorted {
         sqlx::query(
             "INSERT INTO _syncline.fences AS f (id, table_name, partitions, arrived) OVERRIDING SYSTEM VALUE \
@@ -87,7 +93,7 @@ pub(super) async fn arrive(conn: &mut PgConnection, arrivals: &[FenceArrival]) -
         )
         .bind(i64::try_from(arrival.id).unwrap_or(i64::MAX))
         .bind(i32::try_from(arrival.partitions).unwrap_or(i32::MAX))
-        .bind(arrival.partition)
+        .bind(arrival.partition.partition)
         .execute(&mut *conn)
         .await
         .map_err(|error| DOING.error(error))?;
