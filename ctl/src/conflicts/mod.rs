@@ -22,7 +22,7 @@ use crate::cli::Output;
 use crate::config::{Sides, SyncConfig};
 use crate::failure::Failure;
 use crate::parts;
-use options::{List, One, Resolve, Take, Verb, Where};
+use options::{List, One, Resolve, Take, Verb, Where, Which};
 
 /// Does what was typed.
 ///
@@ -31,6 +31,7 @@ use options::{List, One, Resolve, Take, Verb, Where};
 pub(crate) async fn conflicts(options: Conflicts) -> Result<(), Failure> {
     match options.verb {
         Verb::List(options) => list(options).await,
+        Verb::Count(which) => count(which).await,
         Verb::Show(one) => {
             let found = find(&one).await?;
             match one.at.output {
@@ -54,15 +55,10 @@ pub(crate) async fn conflicts(options: Conflicts) -> Result<(), Failure> {
 }
 
 async fn list(options: List) -> Result<(), Failure> {
-    let List { at, table, kind, since, unresolved, limit } = options;
-    let table = table.map(|table| if table.contains('.') { table } else { format!("public.{table}") });
-    let filter = Filter { table, kind, since, unresolved, limit };
+    let List { which, limit } = options;
     let mut all = Vec::new();
-    for (node, target) in nodes(&at)? {
-        // The log has the node's own names; whoever asks may have either.
-        let own = |table: &String| node.names.get(&node.name).map(|names| names.own_table(table));
-        let table = filter.table.as_ref().and_then(own).or_else(|| filter.table.clone());
-        let filter = Filter { table, ..filter.clone() };
+    for (node, target) in nodes(&which.at)? {
+        let filter = filter(&which, &node, limit);
         let found = async { target.conflicts().await?.list(&filter).await }.await;
         let found = found.map_err(|error| Failure::from(error).of(Some(&node.name)))?;
         all.extend(found.into_iter().map(|conflict| (node.name.clone(), conflict)));
@@ -70,7 +66,7 @@ async fn list(options: List) -> Result<(), Failure> {
     // All times are of one zone and form.
     all.sort_by(|(_, a), (_, b)| Reverse(&a.timestamp).cmp(&Reverse(&b.timestamp)));
     all.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    match at.output {
+    match which.at.output {
         Output::Text => print(&show::list(&all)),
         Output::Json => {
             for (node, conflict) in &all {
@@ -79,6 +75,35 @@ async fn list(options: List) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+async fn count(which: Which) -> Result<(), Failure> {
+    let mut all = Vec::new();
+    for (node, target) in nodes(&which.at)? {
+        let filter = filter(&which, &node, 0);
+        let found = async { target.conflicts().await?.count(&filter).await }.await;
+        let found = found.map_err(|error| Failure::from(error).of(Some(&node.name)))?;
+        all.extend(found.into_iter().map(|tally| (node.name.clone(), tally)));
+    }
+    match which.at.output {
+        Output::Text => print(&show::tallies(&all)),
+        Output::Json => {
+            for (node, tally) in &all {
+                print(&line(node, tally)?);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is wanted of a node's log. It has the node's own names; whoever asks may have either.
+fn filter(which: &Which, node: &NodeSettings, limit: u32) -> Filter {
+    let Which { table, kind, since, unresolved, .. } = which;
+    let table = table.as_ref().map(|table| {
+        let table = if table.contains('.') { table.clone() } else { format!("public.{table}") };
+        node.names.get(&node.name).map_or(table.clone(), |names| names.own_table(&table))
+    });
+    Filter { table, kind: kind.clone(), since: *since, unresolved: *unresolved, limit }
 }
 
 async fn resolve(options: Resolve) -> Result<(), Failure> {
@@ -164,15 +189,15 @@ fn nodes(at: &Where) -> Result<Vec<(NodeSettings, PostgresTarget)>, Failure> {
     Ok(opened.collect())
 }
 
-/// A conflict as an object, with its node in front.
-fn line(node: &str, conflict: &Conflict) -> Result<String, Failure> {
+/// An object with its node in front.
+fn line<T: serde::Serialize>(node: &str, found: &T) -> Result<String, Failure> {
     #[derive(serde::Serialize)]
-    struct Line<'a> {
+    struct Line<'a, T> {
         node: &'a str,
         #[serde(flatten)]
-        conflict: &'a Conflict,
+        found: &'a T,
     }
-    serde_json::to_string(&Line { node, conflict }).map_err(|error| Failure::Broken { reason: error.to_string() })
+    serde_json::to_string(&Line { node, found }).map_err(|error| Failure::Broken { reason: error.to_string() })
 }
 
 fn print(text: &str) {

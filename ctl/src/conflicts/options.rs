@@ -21,6 +21,11 @@ pub(super) enum Verb {
         syncline conflicts list -f sync.yaml --node eu --table stock --unresolved --output json | jq .id\n\n\
         With --output json each conflict is an object on a line of its own.")]
     List(List),
+    /// Count conflicts by node, table, type and strategy
+    #[command(after_help = "Examples:\n  syncline conflicts count -f sync.yaml --since 24h\n  \
+        syncline conflicts count -f sync.yaml --output json | jq -s 'map(.source + .target) | add'\n\n\
+        With --output json each line is an object.")]
+    Count(Which),
     /// Show a conflict with both sides beside each other
     #[command(after_help = "Example:\n  syncline conflicts show -f sync.yaml 3f2a")]
     Show(One),
@@ -49,8 +54,9 @@ pub(super) struct Where {
     pub(super) output: Output,
 }
 
+/// Which conflicts are meant.
 #[derive(Debug, Args)]
-pub(super) struct List {
+pub(super) struct Which {
     #[command(flatten)]
     pub(super) at: Where,
 
@@ -69,6 +75,12 @@ pub(super) struct List {
     /// Only those that wait for a person
     #[arg(long)]
     pub(super) unresolved: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct List {
+    #[command(flatten)]
+    pub(super) which: Which,
 
     /// At most so many
     #[arg(long, value_name = "N", default_value_t = 50)]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use serde_json::value::RawValue;
-use syncline_consumer::targets::postgres::conflicts::{Conflict, Resolution};
+use syncline_consumer::targets::postgres::conflicts::{Conflict, Resolution, Tally};
 
 use crate::failure::Failure;
 
@@ -31,6 +31,23 @@ pub(super) fn list(all: &[(String, Conflict)]) -> String {
             stays(node, conflict),
             resolved(conflict),
         ]);
+    }
+    aligned(&rows)
+}
+
+/// Counts as a table.
+pub(super) fn tallies(all: &[(String, Tally)]) -> String {
+    if all.is_empty() {
+        return "no conflicts".to_owned();
+    }
+    let head = ["node", "table", "type", "strategy", "conflicts", "source stays", "target stays", "unresolved"];
+    let mut rows = vec![head.map(str::to_owned)];
+    for (node, tally) in all {
+        let Tally { table_name, conflict_type, strategy, source, target, unresolved } = tally;
+        let counts = [source + target, *source, *target, *unresolved].map(|count| count.to_string());
+        let [sum, source, target, unresolved] = counts;
+        let [table, kind, strategy] = [table_name, conflict_type, strategy].map(Clone::clone);
+        rows.push([node.clone(), table, kind, strategy, sum, source, target, unresolved]);
     }
     aligned(&rows)
 }
@@ -180,6 +197,16 @@ pub(crate) fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
 mod tests {
     use super::super::example;
     use super::*;
+
+    #[test]
+    fn counts_tell_who_stays() {
+        let [table_name, conflict_type, strategy] = ["public.kv", "update_update", "manual"].map(str::to_owned);
+        let tally = Tally { table_name, conflict_type, strategy, source: 3, target: 9, unresolved: 2 };
+        let shown = tallies(&[("hq".to_owned(), tally)]);
+        let words: Vec<&str> = shown.lines().nth(1).unwrap().split_whitespace().collect();
+        assert_eq!(words, ["hq", "public.kv", "update_update", "manual", "12", "3", "9", "2"]);
+        assert_eq!(tallies(&[]), "no conflicts");
+    }
 
     #[test]
     fn a_list_says_what_stays() {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use syncline_integration_tests::process::Process;
 use syncline_integration_tests::topology::Topology;
 use syncline_integration_tests::{sql, sync};
@@ -62,8 +62,17 @@ async fn a_person_can_take_the_side_that_lost() -> Result<()> {
     let text =
         says(&topology, &["conflicts", "list", "--table", "kv", "--type", "update_update", "--since", "1h"], 0).await?;
     sync::says(&text, &[hq_id, eu_id, "source (eu)", "target (eu)", "last_write_wins", "by the rule"])?;
-    let text = says(&topology, &["conflicts", "list", "--unresolved"], 0).await?;
-    sync::says(&text, &["no conflicts"])?;
+    for verb in ["list", "count"] {
+        let text = says(&topology, &["conflicts", verb, "--unresolved"], 0).await?;
+        sync::says(&text, &["no conflicts"])?;
+    }
+    let text = says(&topology, &["conflicts", "count", "--table", "kv", "--output", "json"], 0).await?;
+    let counts: Vec<Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let count = |node, source, target| {
+        json!({"node": node, "table_name": "public.kv", "conflict_type": "update_update", "strategy": "last_write_wins",
+               "source": source, "target": target, "unresolved": 0})
+    };
+    ensure!(counts == [count("hq", 1, 0), count("eu", 0, 1)], "{text}");
 
     let prefix = hq_id.get(..8).context("a long id")?;
     let text = says(&topology, &["conflicts", "show", prefix], 0).await?;
@@ -127,6 +136,53 @@ async fn a_masked_value_is_not_written() -> Result<()> {
     let text = says(&topology, &["conflicts", "resolve", one, "--take", "source"], 1).await?;
     sync::says(&text, &["column v", "masked", "nothing was changed"])?;
     assert_eq!(topology.check("kv").await?[0], "(1,second,1)");
+    process.stop().await?;
+    topology.finish().await
+}
+
+const LINES: &str = "CREATE TABLE lines (shop int, line text, item text, amount int, PRIMARY KEY (line, shop))";
+
+/// One column of a row, a row that was deleted at one side, keys of several columns.
+#[tokio::test]
+async fn a_person_decides_about_columns_and_deletes() -> Result<()> {
+    let _servers = gate::shared().await;
+    let mut topology = Topology::create("columns", &["hq", "eu"], &["lines"], LINES).await?;
+    topology.rules = vec!["strategy: merge".to_owned()];
+    let (mut hq, mut eu) = (topology.connect(0).await?, topology.connect(1).await?);
+    sql::execute(&mut hq, "INSERT INTO lines VALUES (1, 'a', 'pen', 1), (1, 'b', 'cup', 1)").await?;
+    let mut process = topology.start(&["run"])?;
+    topology.comes_to_rest(&mut [&mut process]).await?;
+    process.stop().await?;
+    sql::execute(&mut hq, "UPDATE lines SET item = 'ink', amount = 2 WHERE line = 'a'").await?;
+    sql::execute(&mut hq, "UPDATE lines SET amount = 5 WHERE line = 'b'").await?;
+    sql::execute(&mut eu, "UPDATE lines SET item = 'nib' WHERE line = 'a'").await?;
+    sql::execute(&mut eu, "DELETE FROM lines WHERE line = 'b'").await?;
+    let mut process = topology.start(&["run"])?;
+    topology.comes_to_rest(&mut [&mut process]).await?;
+    assert_eq!(topology.check("lines").await?[0], "(1,a,ink,2)", "hq stands first; the delete is the later change");
+
+    let all = listed(&topology).await?;
+    let of = |node: &str, line: &str| {
+        let is = |conflict: &&Value| conflict["node"] == node && conflict["key"]["line"] == line;
+        all.iter().find(is).with_context(|| format!("no conflict of {line} at {node} in {all:?}"))
+    };
+    let column = of("hq", "a")?;
+    ensure!(column["field"] == "item" && column["key"]["shop"] == 1, "{column}");
+    let text = says(&topology, &["conflicts", "resolve", id(column)?, "--take", "source"], 0).await?;
+    sync::says(&text, &["item: \"ink\" -> \"nib\"", "is resolved"])?;
+    topology.comes_to_rest(&mut [&mut process]).await?;
+    assert_eq!(topology.check("lines").await?[0], "(1,a,nib,2)", "the other column stays");
+
+    // The row comes back with the values of the side that had kept it, and goes again.
+    let delete = of("hq", "b")?;
+    ensure!(delete["source_value"].is_null() && delete["target_value"]["amount"] == 5, "{delete}");
+    says(&topology, &["conflicts", "resolve", id(delete)?, "--take", "target"], 0).await?;
+    topology.comes_to_rest(&mut [&mut process]).await?;
+    assert_eq!(topology.check("lines").await?[0], "(1,a,nib,2) (1,b,cup,5)");
+    let again = ["conflicts", "resolve", id(delete)?, "--take", "source", "--again", "--force"];
+    says(&topology, &again, 0).await?;
+    topology.comes_to_rest(&mut [&mut process]).await?;
+    assert_eq!(topology.check("lines").await?[0], "(1,a,nib,2)");
     process.stop().await?;
     topology.finish().await
 }

@@ -69,6 +69,23 @@ pub struct Filter {
     pub limit: u32,
 }
 
+/// Conflicts of one kind, counted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Tally {
+    /// The table, `schema.table`.
+    pub table_name: String,
+    /// The conflicts' type.
+    pub conflict_type: String,
+    /// The rule that decided them.
+    pub strategy: String,
+    /// Those in which the change that arrived stayed.
+    pub source: i64,
+    /// Those in which what was there stayed.
+    pub target: i64,
+    /// Those that wait for a person.
+    pub unresolved: i64,
+}
+
 /// What has become of a conflict's row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Since {
@@ -124,6 +141,37 @@ impl Conflicts {
             .bind(i64::from(filter.limit));
         let rows = query.fetch_all(&mut self.conn).await.map_err(|error| READING.error(error))?;
         rows.iter().map(|row| parse(&row.try_get::<String, _>(0).map_err(|error| READING.error(error))?)).collect()
+    }
+
+    /// Conflicts by table, type and rule, in this order. The filter's limit does not count.
+    ///
+    /// # Errors
+    ///
+    /// The server refuses.
+    pub async fn count(&mut self, filter: &Filter) -> Result<Vec<Tally>, TargetError> {
+        let query = sqlx::query_as::<_, (String, String, String, i64, i64, i64)>(
+            "SELECT table_name, conflict_type, strategy, count(*) FILTER (WHERE resolution = 'source') AS source, \
+             count(*) FILTER (WHERE resolution = 'target') AS target, \
+             count(*) FILTER (WHERE resolved_at IS NULL) AS unresolved FROM _syncline.sync_conflicts \
+             WHERE ($1::text IS NULL OR table_name = $1) AND ($2::text IS NULL OR conflict_type = $2) \
+             AND ($3::float8 IS NULL OR \"timestamp\" >= pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => $3)) \
+             AND (resolved_at IS NULL OR NOT $4) GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
+        );
+        let query = query
+            .bind(&filter.table)
+            .bind(&filter.kind)
+            .bind(filter.since.map(|since| since.as_secs_f64()))
+            .bind(filter.unresolved);
+        let rows = query.fetch_all(&mut self.conn).await.map_err(|error| READING.error(error))?;
+        let tally = |(table_name, conflict_type, strategy, source, target, unresolved)| Tally {
+            table_name,
+            conflict_type,
+            strategy,
+            source,
+            target,
+            unresolved,
+        };
+        Ok(rows.into_iter().map(tally).collect())
     }
 
     /// Conflicts whose id begins so; two are enough to see that it is not the only one.
