@@ -256,6 +256,21 @@ async fn a_delete_that_nobody_saw_comes_back_when_it_gets_its_stamp() -> Result<
 }
 
 #[tokio::test]
+async fn rows_in_partitions_are_overwritten_too() -> Result<()> {
+    let mut node = Node::new("contest_partitions").await?;
+    node.site
+        .execute(
+            "DROP TABLE t; CREATE TABLE t (id bigint PRIMARY KEY, name text, note text) PARTITION BY RANGE (id); \
+             CREATE TABLE t1 PARTITION OF t FOR VALUES FROM (0) TO (2); CREATE TABLE t2 PARTITION OF t DEFAULT",
+        )
+        .await?;
+    node.take(&[change("b", 10, Insert, (1, "one")), change("b", 10, Insert, (2, "two"))], &[]).await?;
+    node.take(&[change("b", 20, Update, (1, "changed")), change("b", 20, Update, (2, "too"))], &[]).await?;
+    assert_eq!((node.rows().await?.as_str(), node.conflicts().await?.as_str()), ("1=changed 2=too", ""));
+    node.remove().await
+}
+
+#[tokio::test]
 async fn applied_transactions_are_marked_in_the_log() -> Result<()> {
     let mut node = Node::new("contest_marked").await?;
     let slot = format!("slot_{}", node.site.database.settings.database);

@@ -12,6 +12,7 @@ mod entries;
 mod fold;
 mod log;
 mod settle;
+mod states;
 mod table;
 mod tell;
 mod tombstones;

@@ -19,6 +19,7 @@ use crate::targets::TargetError;
 ///   a rule looks at more than stamps, `state` is all that counts of its changes. While such a row does not show its
 ///   state, `row_key` is set: it is looked at again behind `fence`; `fence_row` is its `xmin` when that was sent, `held`
 ///   the records that it does not show.
+///   Half of each page is left free, so that updates stay in their page while several writers keep old versions alive.
 /// - `waiting`: records that wait for such a write to be captured, and those of the same key behind them.
 /// - `fences`: questions to the node's producer, answered once a marker has arrived in every partition.
 /// - `markers`: what the last markers of each node's topics say that all changes behind them have seen. A row that is gone
@@ -43,7 +44,7 @@ CREATE TABLE IF NOT EXISTS _syncline.row_stamps (
   fence bigint,
   fence_row bigint,
   PRIMARY KEY (table_name, key)
-) WITH (fillfactor = 70);
+) WITH (fillfactor = 50);
 CREATE INDEX IF NOT EXISTS row_stamps_unsettled ON _syncline.row_stamps (table_name, key) WHERE row_key IS NOT NULL;
 CREATE INDEX IF NOT EXISTS row_stamps_deleted ON _syncline.row_stamps (table_name, key) WHERE deleted;
 CREATE TABLE IF NOT EXISTS _syncline.waiting (

@@ -11,7 +11,7 @@ use syncline_transforms::resolve::show::Write;
 
 use super::super::error::Doing;
 use super::columns::{self, Resolution};
-use super::fold::{Found, Outcome, Turn, Waited, fold};
+use super::fold::{Found, Outcome, Turn, Waited, fold, likely};
 use super::table::{CellArray, ContestTable, Image, RowAt, texts};
 use super::{described, entries};
 use crate::config::NodeSettings;
@@ -40,8 +40,6 @@ pub(super) struct Decided<'a> {
     pub(super) keys: Vec<Decision<'a>>,
     /// Where the table's rule looks at more than stamps.
     pub(super) by_columns: Option<ByColumns>,
-    /// This transaction's id.
-    pub(super) mine: u32,
 }
 
 /// A key, with what was found and what becomes of its row.
@@ -135,13 +133,18 @@ pub(super) async fn decide<'a>(
         contests.push(Contest { key, row, turns, quiet });
     }
     let keys: Vec<&[u8]> = contests.iter().map(|contest| contest.key).collect();
-    let mut found = entries::lock(conn, name, &keys).await?;
-    found.iter_mut().for_each(|found| found.waits &= !settles);
-    if is_by_stamps(node, name) {
-        by_stamps(conn, node, name, (entrants, contests, found)).await
-    } else {
-        by_columns(conn, node, name, (entrants, contests, found)).await
+    if !is_by_stamps(node, name) {
+        let found = entries::lock(conn, name, &keys, |_| None).await?;
+        return by_columns(conn, node, name, (entrants, contests, found)).await;
     }
+    let (mine, before) = (entries::my_xmin(conn).await?, before_the_first_sync(node));
+    let guess = |place: usize| {
+        let contest: &Contest<'_> = &contests[place];
+        likely(&as_turns(&entrants[contest.turns.clone()]), mine, &before)
+    };
+    let mut found = entries::lock(conn, name, &keys, guess).await?;
+    found.iter_mut().for_each(|found| found.waits &= !settles);
+    by_stamps(conn, name, (mine, &before), (entrants, contests, found)).await
 }
 
 /// A key before it is decided.
@@ -157,20 +160,19 @@ type Parts<'a> = (Vec<Entrant<'a>>, Vec<Contest<'a>>, Vec<Found>);
 
 async fn by_stamps<'a>(
     conn: &mut PgConnection,
-    node: &NodeSettings,
     name: &'a str,
+    (mine, before): (u32, &Version),
     (entrants, contests, mut found): Parts<'a>,
 ) -> Result<Decided<'a>, TargetError> {
     let (quiet, loud): (Vec<usize>, Vec<usize>) = (0..contests.len()).partition(|index| contests[*index].quiet);
     look(conn, name, &contests, &mut found, &loud, (true, false)).await?;
     look(conn, name, &contests, &mut found, &quiet, (false, false)).await?;
-    let (mine, before) = (entries::my_xmin(conn).await?, before_the_first_sync(node));
     let keys = contests.into_iter().zip(found).map(|(Contest { key, row, turns, .. }, found)| {
-        let verdict = Verdict::Row(fold(&found, &as_turns(&entrants[turns.clone()]), mine, &before));
+        let verdict = Verdict::Row(fold(&found, &as_turns(&entrants[turns.clone()]), mine, before));
         Decision { key, row, turns, found, verdict }
     });
     let keys = keys.collect();
-    Ok(Decided { name, entrants, keys, by_columns: None, mine })
+    Ok(Decided { name, entrants, keys, by_columns: None })
 }
 
 async fn by_columns<'a>(
@@ -181,7 +183,7 @@ async fn by_columns<'a>(
 ) -> Result<Decided<'a>, TargetError> {
     let (mine, before) = (entries::my_xmin(conn).await?, before_the_first_sync(node));
     let Some(first) = contests.first().map(|contest| contest.row.table) else {
-        return Ok(Decided { name, entrants, keys: Vec::new(), by_columns: None, mine });
+        return Ok(Decided { name, entrants, keys: Vec::new(), by_columns: None });
     };
     let (table, plan) = described::planned(conn, node, name, &first.names).await?;
     let images = images(conn, &entrants, &first.names).await?;
@@ -212,7 +214,7 @@ async fn by_columns<'a>(
         Some(Decision { key, row, turns, found, verdict: Verdict::Columns(resolution?) })
     });
     let keys = keys.collect();
-    Ok(Decided { name, entrants, keys, by_columns: Some(ByColumns { table, images }), mine })
+    Ok(Decided { name, entrants, keys, by_columns: Some(ByColumns { table, images }) })
 }
 
 /// Decides keys whose rows are looked at again. `rows` have the keys' columns.
@@ -223,7 +225,7 @@ pub(super) async fn look_again<'a>(
     rows: Vec<(&'a [u8], RowAt<'a>)>,
 ) -> Result<Decided<'a>, TargetError> {
     let keys: Vec<&[u8]> = rows.iter().map(|(key, _)| *key).collect();
-    let found = entries::lock(conn, name, &keys).await?;
+    let found = entries::lock(conn, name, &keys, |_| None).await?;
     let contests = rows.into_iter().map(|(key, row)| Contest { key, row, turns: 0..0, quiet: false }).collect();
     by_columns(conn, node, name, (Vec::new(), contests, found)).await
 }
@@ -305,7 +307,12 @@ async fn look(
     for index in wanted {
         (found[*index].row, found[*index].values) = (None, None);
     }
-    look_at(conn, doing, contests, found, wanted, (true, values)).await?;
+    // Rows that nothing is known of are most likely not there.
+    let is_known = |found: &Found| found.entry.is_some() || found.state.is_some();
+    let (mut wanted, unknown): (Vec<usize>, Vec<usize>) = wanted.iter().partition(|index| is_known(&found[**index]));
+    look_at(conn, doing, contests, found, &unknown, (false, false)).await?;
+    wanted.extend(unknown.into_iter().filter(|index| found[*index].row.take().is_some()));
+    look_at(conn, doing, contests, found, &wanted, (true, values)).await?;
     // What is there all the same is somebody else's just now.
     let rest = wanted.iter().copied().filter(|index| found[*index].row.is_none()).collect::<Vec<_>>();
     look_at(conn, doing, contests, found, &rest, (false, values)).await?;
@@ -335,8 +342,9 @@ async fn look_at(
         let place = usize::try_from(number - 1).ok().and_then(|number| wanted.get(number));
         if let Some(place) = place {
             found[*place].row = u32::try_from(xmin).ok();
+            found[*place].row_place = row.try_get(2).map_err(|error| doing.error(error))?;
             if values {
-                let values: Image = row.try_get(2).map_err(|error| doing.error(error))?;
+                let values: Image = row.try_get(3).map_err(|error| doing.error(error))?;
                 let columns = &contests[0].row.table.names;
                 found[*place].values = Some(arranged(values, &first.table.names, columns));
             }

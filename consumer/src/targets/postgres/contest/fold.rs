@@ -8,10 +8,16 @@ use syncline_transforms::resolve::state::{Image, State};
 /// What the database holds about a key.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Found {
+    /// Where the entry is, a `ctid`.
+    pub(super) place: String,
+    /// What a new entry was made with, though nothing is known yet.
+    pub(super) guessed: Option<Entry>,
     /// What is known of the row.
     pub(super) entry: Option<Entry>,
     /// The row's `xmin`; `None` where there is no row.
     pub(super) row: Option<u32>,
+    /// Where the row is, a `ctid`, unless it is in a partition.
+    pub(super) row_place: Option<String>,
     /// Whether the row is ours until the end of the transaction; true where there is none.
     pub(super) locked: bool,
     /// Whether earlier records of the key wait.
@@ -169,6 +175,13 @@ pub(super) fn fold(found: &Found, turns: &[Turn<'_>], mine: u32, before: &Versio
     outcome
 }
 
+/// What will most likely be known of a row, of which nothing is known so far, once its changes are taken.
+pub(super) fn likely(turns: &[Turn<'_>], mine: u32, before: &Version) -> Option<Entry> {
+    let own = turns.iter().rfind(|turn| turn.own && turn.operation != Operation::Delete);
+    let row = own.map(|turn| turn.transaction);
+    fold(&Found { row, locked: true, ..Found::default() }, turns, mine, before).entry
+}
+
 /// The row as it stands within the fold.
 struct Standing {
     entry: Option<Entry>,
@@ -261,6 +274,23 @@ mod tests {
         assert_eq!((locked.write, locked.waits.len(), locked.asks), (None, 1, false));
         let behind = Found { waits: true, ..row(version("a", 10, 0), 7, 7) };
         assert_eq!(taken(&behind, &theirs).waits, [0]);
+    }
+
+    #[test]
+    fn a_new_entry_is_made_with_what_is_known_in_the_end_unless_a_row_is_there() {
+        let (mine, theirs) = (version("a", 30, 1), version("b", 20, 0));
+        let free = Found { locked: true, ..Found::default() };
+        let there = Found { row: Some(8), ..free.clone() };
+        let likely = |turns: &[Turn<'_>]| likely(turns, 99, &version("a", 0, 0));
+        let theirs = turn(&theirs, Operation::Insert, 0);
+        let known = Entry { stored: Stored { version: theirs.version.clone(), deleted: false }, noted_xmin: Some(99) };
+        assert_eq!(likely(std::slice::from_ref(&theirs)), Some(known.clone()));
+        assert_eq!(taken(&free, std::slice::from_ref(&theirs)).entry, Some(known));
+        assert_eq!(taken(&there, std::slice::from_ref(&theirs)).entry, None, "it waits, so nothing is known yet");
+        let own = [turn(&mine, Operation::Insert, 8)];
+        assert_eq!(likely(&own), taken(&there, &own).entry);
+        let gone = [turn(&mine, Operation::Delete, 8)];
+        assert_eq!(likely(&gone), taken(&free, &gone).entry);
     }
 
     #[test]

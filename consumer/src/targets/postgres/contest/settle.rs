@@ -11,7 +11,7 @@ use super::table::{CellArray, ContestTable, Image, RowAt, rows_of};
 use super::tell::{Step, tell};
 use super::waiting::{self, Waiting};
 use super::write::write;
-use super::{entries, send_fence};
+use super::{send_fence, states};
 use crate::config::NodeSettings;
 use crate::rows::Rows;
 use crate::targets::{Contested, PartitionKey, TargetError};
@@ -32,7 +32,7 @@ pub(in super::super) async fn settle(
     records(conn, node, partitions, &mut contested).await?;
     rows(conn, node, &mut contested).await?;
     waiting::forget_fences(conn).await?;
-    contested.set_aside = waiting::left(conn, partitions).await? + entries::unsettled(conn).await?;
+    contested.set_aside = waiting::left(conn, partitions).await? + states::unsettled(conn).await?;
     Ok(contested)
 }
 
@@ -107,7 +107,7 @@ fn place(version: &Version) -> (&str, u32, u64) {
 
 /// Looks at rows again that do not show all of their state.
 async fn rows(conn: &mut PgConnection, node: &NodeSettings, contested: &mut Contested) -> Result<(), TargetError> {
-    let due = entries::due(conn, MOST).await?;
+    let due = states::due(conn, MOST).await?;
     for same in due.chunk_by(|a, b| a.table == b.table) {
         let name = same[0].table.as_str();
         let columns = described::columns_of(conn, name).await?;

@@ -8,6 +8,8 @@ use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgArgumentBuffer, PgTypeInfo};
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row, Type};
 
+use syncline_catalog::ident::quote_literal;
+
 use super::super::encode::Codec;
 use super::super::error::Doing;
 use super::super::statements::{self, StatementColumn};
@@ -40,7 +42,7 @@ impl ContestTable {
         self.key.iter().map(|index| &self.columns[*index].1).collect()
     }
 
-    /// `SELECT n, xmin` of the rows that are there, by key; with `lock` of those that nobody else has locked, which are
+    /// `SELECT n, xmin, place` of the rows that are there, by key; the place only of those that are in no partition. With `lock` of those that nobody else has locked, which are
     /// locked then; with `values` as texts behind.
     pub(super) fn look(&self, lock: bool, values: bool) -> String {
         let lock = if lock { " FOR UPDATE OF t SKIP LOCKED" } else { "" };
@@ -48,7 +50,9 @@ impl ContestTable {
         let texts: Vec<String> = self.columns.iter().filter(|_| values).map(texts).collect();
         let values = if values { format!(", ARRAY[{}]", texts.join(", ")) } else { String::new() };
         format!(
-            "SELECT u.n, t.xmin::pg_catalog.text::pg_catalog.int8{values} FROM {} JOIN {} AS t ON {} ORDER BY u.n{lock}",
+            "SELECT u.n, t.xmin::pg_catalog.text::pg_catalog.int8, \
+             CASE t.tableoid WHEN {}::pg_catalog.regclass THEN t.ctid::pg_catalog.text END{values} FROM {} JOIN {} AS t ON {} ORDER BY u.n{lock}",
+            quote_literal(&self.table),
             numbered(&self.key_columns(), 1),
             self.table,
             statements::conditions(&self.key_columns(), 0)
@@ -108,6 +112,28 @@ impl ContestTable {
     /// Inserts rows or overwrites them. Parameters: all columns.
     pub(super) fn upsert(&self) -> String {
         statements::upsert(&self.table, &self.all(), &self.key_columns(), self.identity)
+    }
+
+    /// Overwrites rows that are locked, where they are, which costs less than to find them by key. None without columns
+    /// beside the key. Parameters: the places, then all columns.
+    pub(super) fn overwrite(&self) -> Option<String> {
+        let (mut assignments, mut types, mut names) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, (_, column)) in self.columns.iter().enumerate() {
+            if !self.key.contains(&index) {
+                assignments.push(format!("{} = u.c{index}{}", column.name, column.cast));
+            }
+            types.push(format!("${}::pg_catalog.{}[]", index + 2, column.codec.element().0));
+            names.push(format!("c{index}"));
+        }
+        let text = format!(
+            "UPDATE ONLY {} AS t SET {} FROM unnest($1::text[]::tid[], {}) AS u (place, {}) \
+             WHERE t.ctid = ANY ($1::text[]::tid[]) AND t.ctid = u.place",
+            self.table,
+            assignments.join(", "),
+            types.join(", "),
+            names.join(", ")
+        );
+        (!assignments.is_empty()).then_some(text)
     }
 
     /// Inserts rows whose keys are free. Parameters: all columns.

@@ -110,7 +110,7 @@ async fn step(
     .map_err(|error| DOING.error(error))?;
     let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
     // Read behind the lock: what waits for a key was set aside by whoever had it before.
-    let found = entries::lock(&mut transaction, table, &keys).await?;
+    let found = entries::lock(&mut transaction, table, &keys, |_| None).await?;
     let (mut passed, mut unmarked) = (Vec::new(), false);
     for (key, found) in keys.iter().zip(&found) {
         let versions = versions(found);

@@ -8,8 +8,10 @@ use syncline_transforms::resolve::show::Write;
 use super::super::error::Doing;
 use super::decide::{ByColumns, Decided, Decision, Entrant, Verdict};
 use super::entries;
+use super::fold::Found;
 use super::log::{self, Line};
-use super::table::{CellArray, ContestTable, Image, RowAt, key_texts, rows_of};
+use super::states::{self, StateRow};
+use super::table::{CellArray, ContestTable, RowAt, key_texts, rows_of};
 use crate::config::NodeSettings;
 use crate::targets::{Contested, TargetError};
 
@@ -39,59 +41,66 @@ async fn write_rows<'a>(
     let Decided { name, entrants, keys, .. } = decided;
     let Some(table) = entrants.first().map(|entrant| entrant.row.table) else { return Ok(Vec::new()) };
     let mut lines = log::before(conn, table, cases(entrants, keys), &node.log).await?;
-    let (mut inserts, mut upserts, mut deletes, mut changed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut inserts, mut updates, mut deletes, mut changed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for decision in keys {
         let Verdict::Row(outcome) = &decision.verdict else { continue };
         if let Some(turn) = outcome.write {
             let entrant = &entrants[decision.turns.start + turn];
-            let rows = match (entrant.operation, outcome.inserts) {
-                (Operation::Delete, _) => &mut deletes,
-                (_, true) => &mut inserts,
-                (_, false) => &mut upserts,
-            };
-            rows.push(entrant.row);
+            match (entrant.operation, outcome.inserts) {
+                (Operation::Delete, _) => deletes.push(entrant.row),
+                (_, true) => inserts.push(entrant.row),
+                (_, false) => updates.push((entrant.row, &decision.found)),
+            }
         }
-        if let Some(entry) = &outcome.entry {
-            changed.push((decision.key, entry));
+        let known = outcome.entry.as_ref().or(decision.found.entry.as_ref());
+        if known != decision.found.guessed.as_ref().or(decision.found.entry.as_ref()) {
+            changed.push((&decision.found, known));
         }
     }
     run(conn, &deletes, "deleting from", ContestTable::delete, true).await?;
-    run(conn, &upserts, "writing to", ContestTable::upsert, false).await?;
-    run(conn, &inserts, "inserting into", ContestTable::insert_free, false).await?;
-    check_free(conn, table, &inserts, decided.mine).await?;
+    overwrite(conn, &updates).await?;
+    insert(conn, &inserts).await?;
     entries::write(conn, name, &changed).await?;
     log::after(conn, table, &mut lines, &node.log).await?;
     Ok(lines.into_iter().map(|(line, _)| line).collect())
 }
 
-/// Fails where somebody else has put a row where one was to be inserted: all is decided again with what is there then.
-async fn check_free(
-    conn: &mut PgConnection,
-    table: &ContestTable,
-    inserts: &[RowAt<'_>],
-    mine: u32,
-) -> Result<(), TargetError> {
-    if inserts.is_empty() {
-        return Ok(());
-    }
-    let doing = Doing::Writing { table: &table.name, index: None, what: "inserting into" };
-    let mut query = sqlx::query_as::<_, (i64, i64)>(AssertSqlSafe(table.look(false, false)));
-    for array in CellArray::key(table, inserts) {
-        query = query.bind(array);
-    }
-    let found = query.fetch_all(conn).await.map_err(|error| doing.error(error))?;
-    if found.len() == inserts.len() && found.iter().all(|(_, xmin)| *xmin == i64::from(mine)) {
+/// Inserts rows. Fails where somebody else has put one meanwhile: all is decided again with what is there then.
+async fn insert(conn: &mut PgConnection, rows: &[RowAt<'_>]) -> Result<(), TargetError> {
+    let Some(first) = rows.first() else { return Ok(()) };
+    if run(conn, rows, "inserting into", ContestTable::insert_free, false).await? == rows.len() as u64 {
         return Ok(());
     }
     Err(TargetError {
         class: ErrorClass::Transient,
         message: format!(
             "inserting into target table {}: this node has inserted a row with the same key meanwhile",
-            table.name
+            first.table.name
         ),
         table: None,
         source: None,
     })
+}
+
+/// Overwrites rows that are there and locked.
+async fn overwrite(conn: &mut PgConnection, updates: &[(RowAt<'_>, &Found)]) -> Result<(), TargetError> {
+    for same in updates.chunk_by(|(a, _), (b, _)| std::ptr::eq(a.table, b.table)) {
+        let table = same[0].0.table;
+        let rows: Vec<RowAt<'_>> = same.iter().map(|(row, _)| *row).collect();
+        let places: Option<Vec<&str>> = same.iter().map(|(_, found)| found.row_place.as_deref()).collect();
+        let (Some(places), Some(text)) = (places, table.overwrite()) else {
+            run(conn, &rows, "writing to", ContestTable::upsert, false).await?;
+            continue;
+        };
+        let doing = Doing::Writing { table: &table.name, index: None, what: "writing to" };
+        let mut query = sqlx::query(AssertSqlSafe(text)).bind(places);
+        for array in CellArray::all(table, &rows) {
+            query = query.bind(array);
+        }
+        let written = query.execute(&mut *conn).await.map_err(|error| doing.error(error))?;
+        entries::all_written(&written, same.len(), &table.name)?;
+    }
+    Ok(())
 }
 
 /// The conflicts that were found, with the rows they are about.
@@ -124,7 +133,7 @@ async fn write_columns<'a>(
     fence: Option<u64>,
     by_columns: &'a ByColumns,
 ) -> Result<Vec<Line<'a>>, TargetError> {
-    let Decided { name, entrants, keys, mine, .. } = decided;
+    let Decided { name, entrants, keys, .. } = decided;
     let table = &by_columns.table;
     let (mut inserts, mut updates, mut deletes) = (Vec::new(), Vec::new(), Vec::new());
     let (mut changed, mut again, mut discarded) = (Vec::new(), Vec::new(), Vec::new());
@@ -132,35 +141,33 @@ async fn write_columns<'a>(
         let Verdict::Columns(resolution) = &decision.verdict else { continue };
         match &resolution.write {
             Write::Insert(image) => inserts.push(image),
-            Write::Update(image) => updates.push(image),
+            Write::Update(image) => updates.push((image, &decision.found)),
             Write::Delete => deletes.push(decision.row),
             Write::None => {}
         }
         if let Some(entry) = &resolution.entry {
-            changed.push((decision.key, entry));
+            changed.push((&decision.found, entry));
             again.extend(entry.unsettled.map(|_| decision.row));
         }
         discarded.extend(resolution.discarded.iter().map(|found| (decision.turns.start + found.turn, found)));
     }
-    let images: Vec<&Image> = inserts.iter().chain(&updates).copied().collect();
-    let rows = rows_of(table, images.into_iter());
-    let at = |row: usize| RowAt { table, rows: &rows, row: u32::try_from(row).unwrap_or(u32::MAX) };
-    let (inserts, updates): (Vec<_>, Vec<_>) =
-        (0..inserts.len() + updates.len()).map(at).partition(|at| (at.row as usize) < inserts.len());
+    let rows = rows_of(table, inserts.iter().copied().chain(updates.iter().map(|(image, _)| *image)));
+    let mut all = (0..).map(|row| RowAt { table, rows: &rows, row });
+    let inserts: Vec<RowAt<'_>> = all.by_ref().take(inserts.len()).collect();
+    let updates: Vec<_> = all.zip(updates.iter().map(|(_, found)| *found)).collect();
     run(conn, &deletes, "deleting from", ContestTable::delete, true).await?;
-    run(conn, &updates, "writing to", ContestTable::upsert, false).await?;
-    run(conn, &inserts, "inserting into", ContestTable::insert_free, false).await?;
-    check_free(conn, table, &inserts, *mine).await?;
+    overwrite(conn, &updates).await?;
+    insert(conn, &inserts).await?;
     let again = key_texts(conn, &again).await?;
     let again: Vec<String> =
         again.iter().map(|key| serde_json::to_string(key).expect("texts can be written")).collect();
     let mut again = again.iter();
-    let changed = changed.into_iter().map(|(key, entry)| entries::StateRow {
-        key,
+    let changed = changed.into_iter().map(|(found, entry)| StateRow {
+        place: &found.place,
         entry,
         row_key: entry.unsettled.and_then(|_| again.next()).map(String::as_str),
     });
-    entries::write_states(conn, name, fence, &changed.collect::<Vec<_>>()).await?;
+    states::write(conn, name, fence, &changed.collect::<Vec<_>>()).await?;
     let columns = discarded.iter().map(|(entrant, found)| log::ColumnCase {
         row: entrants[*entrant].row,
         version: entrants[*entrant].version,
@@ -171,14 +178,16 @@ async fn write_columns<'a>(
     log::of_columns(conn, table, &columns.collect::<Vec<_>>(), &node.log).await
 }
 
-/// Runs an array statement over rows, once for each of their plans; with the key's columns or all of them.
+/// Runs an array statement over rows, once for each of their plans; with the key's columns or all of them. Gives how many
+/// rows it was about.
 async fn run(
     conn: &mut PgConnection,
     rows: &[RowAt<'_>],
     what: &str,
     text: fn(&ContestTable) -> String,
     by_key: bool,
-) -> Result<(), TargetError> {
+) -> Result<u64, TargetError> {
+    let mut affected = 0;
     for same in rows.chunk_by(|a, b| std::ptr::eq(a.table, b.table)) {
         let table = same[0].table;
         let doing = Doing::Writing { table: &table.name, index: None, what };
@@ -188,7 +197,7 @@ async fn run(
         for array in arrays {
             query = query.bind(array);
         }
-        query.execute(&mut *conn).await.map_err(|error| doing.error(error))?;
+        affected += query.execute(&mut *conn).await.map_err(|error| doing.error(error))?.rows_affected();
     }
-    Ok(())
+    Ok(affected)
 }
