@@ -10,7 +10,7 @@ use syncline_integration_tests::proxy::Proxy;
 use syncline_integration_tests::topology::Topology;
 use syncline_integration_tests::{sql, stack, sync};
 
-use crate::{KV, ends_equal, gate};
+use crate::{AUDITED, ends_equal, gate};
 
 /// The place of the second node's producer among the processes.
 const EU_PRODUCER: usize = 2;
@@ -68,7 +68,7 @@ async fn control(what: &'static str, name: &'static str) -> Result<()> {
 #[tokio::test]
 async fn a_broker_that_crashes_under_load_is_waited_out() -> Result<()> {
     let _servers = gate::alone().await;
-    let topology = Topology::create("broker", &["hq", "eu"], &["kv"], KV).await?;
+    let topology = Topology::create("broker", &["hq", "eu"], &["kv"], AUDITED).await?;
     let processes = running(&topology).await?;
     while_writing(&topology, async {
         for _ in 0..2 {
@@ -86,7 +86,7 @@ async fn a_broker_that_crashes_under_load_is_waited_out() -> Result<()> {
 #[tokio::test]
 async fn a_node_that_is_cut_off_for_a_while_catches_up() -> Result<()> {
     let _servers = gate::shared().await;
-    let mut topology = Topology::create("cut", &["hq", "eu"], &["kv"], KV).await?;
+    let mut topology = Topology::create("cut", &["hq", "eu"], &["kv"], AUDITED).await?;
     let role = &topology.nodes[1].role;
     let proxy = Proxy::start(format!("{}:{}", role.host, role.port))?;
     topology.nodes[1].port = Some(proxy.port());
@@ -108,7 +108,7 @@ async fn a_node_that_is_cut_off_for_a_while_catches_up() -> Result<()> {
 #[tokio::test]
 async fn what_waits_for_a_producer_that_is_down_is_settled_once_it_is_back() -> Result<()> {
     let _servers = gate::shared().await;
-    let topology = Topology::create("down", &["hq", "eu"], &["kv"], KV).await?;
+    let topology = Topology::create("down", &["hq", "eu"], &["kv"], AUDITED).await?;
     let (mut hq, mut eu) = (topology.connect(0).await?, topology.connect(1).await?);
     sql::execute(&mut hq, "INSERT INTO kv SELECT k, 'old', 0 FROM generate_series(100, 899) AS k").await?;
     let mut processes = running(&topology).await?;

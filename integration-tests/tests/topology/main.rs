@@ -7,6 +7,8 @@ mod gate;
 mod mapping;
 mod report;
 
+use std::collections::BTreeSet;
+
 use anyhow::{Result, ensure};
 use futures_util::future::join_all;
 use syncline_integration_tests::process::Process;
@@ -15,6 +17,14 @@ use syncline_integration_tests::topology::Topology;
 use syncline_integration_tests::{sql, sync};
 
 const KV: &str = "CREATE TABLE kv (k int PRIMARY KEY, v text, n int)";
+
+/// The same, and what the node's own applications have made of which value.
+const AUDITED: &str = "CREATE TABLE kv (k int PRIMARY KEY, v text, n int); \
+    CREATE TABLE kv_audit (before text, after text); \
+    CREATE FUNCTION kv_note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+      INSERT INTO kv_audit SELECT CASE WHEN TG_OP <> 'INSERT' THEN OLD.v END, CASE WHEN TG_OP <> 'DELETE' THEN NEW.v END; \
+      RETURN NULL; END $$; \
+    CREATE TRIGGER kv_note AFTER INSERT OR UPDATE OR DELETE ON kv FOR EACH ROW EXECUTE FUNCTION kv_note()";
 
 /// Both ways, with rows on both sides before the start, and nothing goes round in circles.
 #[tokio::test]
@@ -70,7 +80,7 @@ async fn a_conflict_is_decided_alike_and_written_down() -> Result<()> {
 /// Random changes of few rows on all nodes at once, while processes are killed.
 async fn random_changes(name: &str, nodes: &[&str], seed: u64) -> Result<()> {
     let _servers = gate::shared().await;
-    let topology = Topology::create(name, nodes, &["kv"], KV).await?;
+    let topology = Topology::create(name, nodes, &["kv"], AUDITED).await?;
     let mut processes = Vec::new();
     for node in nodes {
         processes.push(topology.start(&["produce", "--node", node])?);
@@ -117,7 +127,7 @@ pub(crate) async fn forgets_what_is_gone(topology: &Topology) -> Result<Process>
     anyhow::bail!("rows that are gone are still remembered: {left:?}")
 }
 
-/// All nodes hold the same rows in the end, and changes have met.
+/// All nodes hold the same rows in the end, changes have met, and what is missing is explained.
 async fn ends_equal(topology: Topology, mut processes: Vec<Process>) -> Result<()> {
     let mut all: Vec<&mut Process> = processes.iter_mut().collect();
     topology.comes_to_rest(&mut all).await?;
@@ -126,10 +136,30 @@ async fn ends_equal(topology: Topology, mut processes: Vec<Process>) -> Result<(
     // What was discarded is in a log: without conflicts such a history would prove nothing.
     let conflicts = topology.all("SELECT count(*)::text FROM _syncline.sync_conflicts").await?;
     ensure!(conflicts.iter().any(|count| count != "0"), "no conflicts: {conflicts:?}");
+    every_missing_value_is_explained(&topology).await?;
     for process in &mut processes {
         process.stop().await?;
     }
     topology.finish().await
+}
+
+/// Whatever an application has written is there, or was replaced by an application that saw it, or is in a log of conflicts
+/// as what lost.
+async fn every_missing_value_is_explained(topology: &Topology) -> Result<()> {
+    let (mut written, mut explained) = (BTreeSet::new(), BTreeSet::new());
+    for node in 0..topology.nodes.len() {
+        let mut conn = topology.connect(node).await?;
+        let values = "SELECT coalesce(array_agg(after), '{}') FROM kv_audit WHERE after IS NOT NULL";
+        written.extend(sql::value::<Vec<String>>(&mut conn, values).await?);
+        let values = "SELECT coalesce(array_agg(v), '{}') FROM (SELECT v FROM kv \
+             UNION ALL SELECT before FROM kv_audit WHERE before IS DISTINCT FROM after \
+             UNION ALL SELECT CASE resolution WHEN 'source' THEN target_value ELSE source_value END ->> 'v' \
+             FROM _syncline.sync_conflicts) AS all_of_them (v) WHERE v IS NOT NULL";
+        explained.extend(sql::value::<Vec<String>>(&mut conn, values).await?);
+    }
+    let lost: Vec<&String> = written.difference(&explained).collect();
+    ensure!(!written.is_empty() && lost.is_empty(), "of {} values these are lost in silence: {lost:?}", written.len());
+    Ok(())
 }
 
 #[tokio::test]
