@@ -171,6 +171,17 @@ impl Topology {
         all(&self.roles(), query).await
     }
 
+    /// Runs all nodes until nothing moves any more.
+    ///
+    /// # Errors
+    ///
+    /// They do not come to rest.
+    pub async fn catches_up(&self) -> Result<()> {
+        let mut process = self.start(&["run"])?;
+        self.comes_to_rest(&mut [&mut process]).await?;
+        process.stop().await
+    }
+
     /// [`comes_to_rest`], with these nodes.
     ///
     /// # Errors

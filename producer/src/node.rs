@@ -176,7 +176,7 @@ impl Node {
     }
 
     /// What a fence's markers in a table's topic say: all that comes behind them is later than the clock, and has seen
-    /// what they have. Rows of a snapshot that `is_filling` the topic have been read before, and may have seen nothing.
+    /// what they have; nothing while a snapshot `is_filling` the topic, whose rows were read before and come behind.
     pub fn marker(&self, table: usize, is_filling: bool) -> Stamped {
         let NodeTable { name, stamped, .. } = &self.tables[table];
         let mut marker = Stamped { transaction: 0, ..stamped.clone() };

@@ -10,8 +10,10 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::io::Write;
 
+use serde::Serialize;
 use serde_json::json;
 use syncline_consumer::config::{NodeSettings, TargetConfig};
+use syncline_consumer::targets::TargetError;
 use syncline_consumer::targets::postgres::PostgresTarget;
 use syncline_consumer::targets::postgres::conflicts::{Conflict, Conflicts as Log, Filter, ResolveError, Side, Wish};
 
@@ -56,54 +58,53 @@ pub(crate) async fn conflicts(options: Conflicts) -> Result<(), Failure> {
 
 async fn list(options: List) -> Result<(), Failure> {
     let List { which, limit } = options;
-    let mut all = Vec::new();
-    for (node, target) in nodes(&which.at)? {
-        let filter = filter(&which, &node, limit);
-        let found = async { target.conflicts().await?.list(&filter).await }.await;
-        let found = found.map_err(|error| Failure::from(error).of(Some(&node.name)))?;
-        all.extend(found.into_iter().map(|conflict| (node.name.clone(), conflict)));
-    }
+    let mut all = of_nodes(&which, async |log, filter| log.list(filter, limit).await).await?;
     // All times are of one zone and form.
     all.sort_by(|(_, a), (_, b)| Reverse(&a.timestamp).cmp(&Reverse(&b.timestamp)));
     all.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-    match which.at.output {
-        Output::Text => print(&show::list(&all)),
-        Output::Json => {
-            for (node, conflict) in &all {
-                print(&line(node, conflict)?);
-            }
-        }
-    }
-    Ok(())
+    put(which.at.output, &all, show::list)
 }
 
 async fn count(which: Which) -> Result<(), Failure> {
+    let all = of_nodes(&which, async |log, filter| log.count(filter).await).await?;
+    put(which.at.output, &all, show::tallies)
+}
+
+/// What is found in the nodes' logs, each with its node.
+async fn of_nodes<T>(
+    which: &Which,
+    find: impl AsyncFn(&mut Log, &Filter) -> Result<Vec<T>, TargetError>,
+) -> Result<Vec<(String, T)>, Failure> {
     let mut all = Vec::new();
     for (node, target) in nodes(&which.at)? {
-        let filter = filter(&which, &node, 0);
-        let found = async { target.conflicts().await?.count(&filter).await }.await;
+        let filter = filter(which, &node);
+        let found = async { find(&mut target.conflicts().await?, &filter).await }.await;
         let found = found.map_err(|error| Failure::from(error).of(Some(&node.name)))?;
-        all.extend(found.into_iter().map(|tally| (node.name.clone(), tally)));
+        all.extend(found.into_iter().map(|found| (node.name.clone(), found)));
     }
-    match which.at.output {
-        Output::Text => print(&show::tallies(&all)),
-        Output::Json => {
-            for (node, tally) in &all {
-                print(&line(node, tally)?);
-            }
-        }
-    }
-    Ok(())
+    Ok(all)
 }
 
 /// What is wanted of a node's log. It has the node's own names; whoever asks may have either.
-fn filter(which: &Which, node: &NodeSettings, limit: u32) -> Filter {
+fn filter(which: &Which, node: &NodeSettings) -> Filter {
     let Which { table, kind, since, unresolved, .. } = which;
     let table = table.as_ref().map(|table| {
         let table = if table.contains('.') { table.clone() } else { format!("public.{table}") };
         node.names.get(&node.name).map_or(table.clone(), |names| names.own_table(&table))
     });
-    Filter { table, kind: kind.clone(), since: *since, unresolved: *unresolved, limit }
+    Filter { table, kind: kind.clone(), since: *since, unresolved: *unresolved }
+}
+
+fn put<T: Serialize>(output: Output, all: &[(String, T)], text: fn(&[(String, T)]) -> String) -> Result<(), Failure> {
+    match output {
+        Output::Text => print(&text(all)),
+        Output::Json => {
+            for (node, found) in all {
+                print(&line(node, found)?);
+            }
+        }
+    }
+    Ok(())
 }
 
 async fn resolve(options: Resolve) -> Result<(), Failure> {
@@ -190,8 +191,8 @@ fn nodes(at: &Where) -> Result<Vec<(NodeSettings, PostgresTarget)>, Failure> {
 }
 
 /// An object with its node in front.
-fn line<T: serde::Serialize>(node: &str, found: &T) -> Result<String, Failure> {
-    #[derive(serde::Serialize)]
+fn line<T: Serialize>(node: &str, found: &T) -> Result<String, Failure> {
+    #[derive(Serialize)]
     struct Line<'a, T> {
         node: &'a str,
         #[serde(flatten)]

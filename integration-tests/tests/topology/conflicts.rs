@@ -33,9 +33,7 @@ async fn listed(topology: &Topology) -> Result<Vec<Value>> {
 async fn meet(topology: &Topology) -> Result<Process> {
     let (mut hq, mut eu) = (topology.connect(0).await?, topology.connect(1).await?);
     sql::execute(&mut hq, "INSERT INTO kv VALUES (1, 'old', 1)").await?;
-    let mut process = topology.start(&["run"])?;
-    topology.comes_to_rest(&mut [&mut process]).await?;
-    process.stop().await?;
+    topology.catches_up().await?;
     sql::execute(&mut hq, "UPDATE kv SET v = 'first'").await?;
     sql::execute(&mut eu, "UPDATE kv SET v = 'second'").await?;
     let mut process = topology.start(&["run"])?;
@@ -150,9 +148,7 @@ async fn a_person_decides_about_columns_and_deletes() -> Result<()> {
     topology.rules = vec!["strategy: merge".to_owned()];
     let (mut hq, mut eu) = (topology.connect(0).await?, topology.connect(1).await?);
     sql::execute(&mut hq, "INSERT INTO lines VALUES (1, 'a', 'pen', 1), (1, 'b', 'cup', 1)").await?;
-    let mut process = topology.start(&["run"])?;
-    topology.comes_to_rest(&mut [&mut process]).await?;
-    process.stop().await?;
+    topology.catches_up().await?;
     sql::execute(&mut hq, "UPDATE lines SET item = 'ink', amount = 2 WHERE line = 'a'").await?;
     sql::execute(&mut hq, "UPDATE lines SET amount = 5 WHERE line = 'b'").await?;
     sql::execute(&mut eu, "UPDATE lines SET item = 'nib' WHERE line = 'a'").await?;

@@ -60,9 +60,7 @@ async fn a_conflict_is_decided_alike_and_written_down() -> Result<()> {
     let topology = Topology::create("conflict", &["hq", "eu"], &["kv"], KV).await?;
     let (mut hq, mut eu) = (topology.connect(0).await?, topology.connect(1).await?);
     sql::execute(&mut hq, "INSERT INTO kv VALUES (1, 'old', 1)").await?;
-    let mut process = topology.start(&["run"])?;
-    topology.comes_to_rest(&mut [&mut process]).await?;
-    process.stop().await?;
+    topology.catches_up().await?;
     sql::execute(&mut hq, "UPDATE kv SET v = 'first'").await?;
     sql::execute(&mut eu, "UPDATE kv SET v = 'second'").await?;
     let mut process = topology.start(&["run"])?;

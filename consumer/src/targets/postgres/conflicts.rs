@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use sqlx::{PgConnection, Row};
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::query::Query;
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row};
 
 pub use resolve::{Change, Resolution, ResolveError, Side, Wish};
 
@@ -65,8 +67,6 @@ pub struct Filter {
     pub since: Option<Duration>,
     /// Those that nobody and nothing has resolved.
     pub unresolved: bool,
-    /// At most so many.
-    pub limit: u32,
 }
 
 /// Conflicts of one kind, counted.
@@ -121,57 +121,35 @@ impl PostgresTarget {
 }
 
 impl Conflicts {
-    /// Conflicts, newest first.
+    /// Conflicts, newest first, at most `limit`.
     ///
     /// # Errors
     ///
     /// The server refuses.
-    pub async fn list(&mut self, filter: &Filter) -> Result<Vec<Conflict>, TargetError> {
-        let query = sqlx::query(
-            "SELECT pg_catalog.to_jsonb(c)::text FROM _syncline.sync_conflicts AS c \
-             WHERE ($1::text IS NULL OR table_name = $1) AND ($2::text IS NULL OR conflict_type = $2) \
-             AND ($3::float8 IS NULL OR \"timestamp\" >= pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => $3)) \
-             AND (resolved_at IS NULL OR NOT $4) ORDER BY \"timestamp\" DESC, id LIMIT $5",
+    pub async fn list(&mut self, filter: &Filter, limit: u32) -> Result<Vec<Conflict>, TargetError> {
+        let text = format!(
+            "SELECT pg_catalog.to_jsonb(c)::text FROM _syncline.sync_conflicts AS c WHERE {WANTED} \
+             ORDER BY \"timestamp\" DESC, id LIMIT $5"
         );
-        let query = query
-            .bind(&filter.table)
-            .bind(&filter.kind)
-            .bind(filter.since.map(|since| since.as_secs_f64()))
-            .bind(filter.unresolved)
-            .bind(i64::from(filter.limit));
+        let query = wanted(&text, filter).bind(i64::from(limit));
         let rows = query.fetch_all(&mut self.conn).await.map_err(|error| READING.error(error))?;
         rows.iter().map(|row| parse(&row.try_get::<String, _>(0).map_err(|error| READING.error(error))?)).collect()
     }
 
-    /// Conflicts by table, type and rule, in this order. The filter's limit does not count.
+    /// Conflicts by table, type and rule, in this order.
     ///
     /// # Errors
     ///
     /// The server refuses.
     pub async fn count(&mut self, filter: &Filter) -> Result<Vec<Tally>, TargetError> {
-        let query = sqlx::query_as::<_, (String, String, String, i64, i64, i64)>(
+        let text = format!(
             "SELECT table_name, conflict_type, strategy, count(*) FILTER (WHERE resolution = 'source') AS source, \
              count(*) FILTER (WHERE resolution = 'target') AS target, \
-             count(*) FILTER (WHERE resolved_at IS NULL) AS unresolved FROM _syncline.sync_conflicts \
-             WHERE ($1::text IS NULL OR table_name = $1) AND ($2::text IS NULL OR conflict_type = $2) \
-             AND ($3::float8 IS NULL OR \"timestamp\" >= pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => $3)) \
-             AND (resolved_at IS NULL OR NOT $4) GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
+             count(*) FILTER (WHERE resolved_at IS NULL) AS unresolved \
+             FROM _syncline.sync_conflicts WHERE {WANTED} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
         );
-        let query = query
-            .bind(&filter.table)
-            .bind(&filter.kind)
-            .bind(filter.since.map(|since| since.as_secs_f64()))
-            .bind(filter.unresolved);
-        let rows = query.fetch_all(&mut self.conn).await.map_err(|error| READING.error(error))?;
-        let tally = |(table_name, conflict_type, strategy, source, target, unresolved)| Tally {
-            table_name,
-            conflict_type,
-            strategy,
-            source,
-            target,
-            unresolved,
-        };
-        Ok(rows.into_iter().map(tally).collect())
+        let rows = wanted(&text, filter).fetch_all(&mut self.conn).await.map_err(|error| READING.error(error))?;
+        rows.iter().map(|row| tally(row).map_err(|error| READING.error(error))).collect()
     }
 
     /// Conflicts whose id begins so; two are enough to see that it is not the only one.
@@ -187,6 +165,31 @@ impl Conflicts {
         let rows = query.bind(prefix).fetch_all(&mut self.conn).await.map_err(|error| READING.error(error))?;
         rows.iter().map(|row| parse(&row.try_get::<String, _>(0).map_err(|error| READING.error(error))?)).collect()
     }
+}
+
+/// What a [`Filter`] means; [`wanted`] binds its parameters.
+const WANTED: &str = "($1::text IS NULL OR table_name = $1) AND ($2::text IS NULL OR conflict_type = $2) \
+    AND ($3::float8 IS NULL \
+      OR \"timestamp\" >= pg_catalog.clock_timestamp() - pg_catalog.make_interval(secs => $3)) \
+    AND (resolved_at IS NULL OR NOT $4)";
+
+fn wanted<'q>(text: &str, filter: &'q Filter) -> Query<'q, Postgres, PgArguments> {
+    sqlx::query(AssertSqlSafe(text.to_owned()))
+        .bind(&filter.table)
+        .bind(&filter.kind)
+        .bind(filter.since.map(|since| since.as_secs_f64()))
+        .bind(filter.unresolved)
+}
+
+fn tally(row: &PgRow) -> Result<Tally, sqlx::Error> {
+    Ok(Tally {
+        table_name: row.try_get("table_name")?,
+        conflict_type: row.try_get("conflict_type")?,
+        strategy: row.try_get("strategy")?,
+        source: row.try_get("source")?,
+        target: row.try_get("target")?,
+        unresolved: row.try_get("unresolved")?,
+    })
 }
 
 fn parse(text: &str) -> Result<Conflict, TargetError> {

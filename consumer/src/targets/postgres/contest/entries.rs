@@ -53,7 +53,7 @@ async fn insert(
     guess: impl Fn(usize) -> Option<Entry>,
     all: &mut [Option<Found>],
 ) -> Result<(), TargetError> {
-    let mut guesses: Vec<Option<Entry>> = missing.iter().map(|place| guess(*place)).collect();
+    let guesses: Vec<Option<Entry>> = missing.iter().map(|place| guess(*place)).collect();
     let values: Vec<Option<&Entry>> = guesses.iter().map(Option::as_ref).collect();
     let query = sqlx::query(
         "INSERT INTO _syncline.row_stamps AS s (table_name, key, clock_us, counter, origin, topic_partition, \
@@ -66,7 +66,7 @@ async fn insert(
         let key: &[u8] = row.try_get(0).map_err(|error| DOING.error(error))?;
         let place: String = row.try_get(1).map_err(|error| DOING.error(error))?;
         if let Ok(number) = missing.binary_search_by_key(&key, |place| keys[*place]) {
-            let guessed = guesses[number].take();
+            let guessed = guesses[number].clone();
             all[missing[number]] = Some(Found { place, guessed, locked: true, ..Found::default() });
         }
     }
@@ -85,7 +85,7 @@ fn changed_meanwhile(table: &str) -> TargetError {
     }
 }
 
-/// Fails unless so many entries were written.
+/// Fails unless so many rows were written.
 pub(super) fn all_written(written: &PgQueryResult, count: usize, table: &str) -> Result<(), TargetError> {
     let is_all = written.rows_affected() == count as u64;
     if is_all { Ok(()) } else { Err(changed_meanwhile(table)) }
@@ -100,8 +100,8 @@ async fn select(
     all: &mut [Option<Found>],
 ) -> Result<(), TargetError> {
     let rows = sqlx::query(
-        "SELECT s.ctid::text AS place, s.key, s.clock_us, s.counter, s.origin, s.topic_partition, s.record_offset, s.seen, s.deleted, s.row_xmin, \
-         s.state::text AS state, s.held::text AS held, s.row_key IS NOT NULL AS unsettled, s.fence, s.fence_row, \
+        "SELECT s.ctid::text AS place, s.key, s.clock_us, s.counter, s.origin, s.topic_partition, s.record_offset, \
+         s.seen, s.deleted, s.row_xmin, s.state::text AS state, s.held::text AS held, s.row_key IS NOT NULL AS unsettled, s.fence, s.fence_row, \
          EXISTS (SELECT FROM _syncline.waiting w WHERE w.table_name = s.table_name AND w.key = s.key) AS waits \
          FROM _syncline.row_stamps s WHERE s.table_name = $1 AND s.key = ANY ($2::bytea[]) ORDER BY s.key FOR UPDATE OF s",
     )
@@ -195,13 +195,16 @@ pub(super) async fn write(
 }
 
 /// Binds entries' columns.
-fn bind<'q>(query: Query<'q, Postgres, PgArguments>, entries: &[Option<&Entry>]) -> Query<'q, Postgres, PgArguments> {
+fn bind<'q>(
+    query: Query<'q, Postgres, PgArguments>,
+    entries: &[Option<&'q Entry>],
+) -> Query<'q, Postgres, PgArguments> {
     let of = |get: fn(&Version) -> i64| -> Vec<Option<i64>> {
         entries.iter().map(|entry| entry.map(|entry| get(&entry.stored.version))).collect()
     };
     let seen =
         |entry: &Entry| serde_json::to_string(&entry.stored.version.seen).expect("names and numbers can be written");
-    let origin = |entry: &Entry| entry.stored.version.stamp.origin.clone();
+    let origin = |entry: &'q Entry| entry.stored.version.stamp.origin.as_str();
     query
         .bind(of(|version| i64::try_from(version.stamp.clock_us).unwrap_or(i64::MAX)))
         .bind(of(|version| i64::from(version.stamp.counter)))

@@ -7,7 +7,6 @@ use sqlx::error::BoxDynError;
 use sqlx::postgres::types::Oid;
 use sqlx::postgres::{PgArgumentBuffer, PgTypeInfo};
 use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row, Type};
-
 use syncline_catalog::ident::quote_literal;
 
 use super::super::encode::Codec;
@@ -42,8 +41,8 @@ impl ContestTable {
         self.key.iter().map(|index| &self.columns[*index].1).collect()
     }
 
-    /// `SELECT n, xmin, place` of the rows that are there, by key; the place only of those that are in no partition. With `lock` of those that nobody else has locked, which are
-    /// locked then; with `values` as texts behind.
+    /// `SELECT n, xmin, place` of the rows that are there, by key; the place only of those that are in no partition. With
+    /// `lock` of those that nobody else has locked, which are locked then; with `values` as texts behind.
     pub(super) fn look(&self, lock: bool, values: bool) -> String {
         let lock = if lock { " FOR UPDATE OF t SKIP LOCKED" } else { "" };
         let texts = |(_, column): &(usize, StatementColumn)| format!("t.{}::pg_catalog.text", column.name);
@@ -51,7 +50,8 @@ impl ContestTable {
         let values = if values { format!(", ARRAY[{}]", texts.join(", ")) } else { String::new() };
         format!(
             "SELECT u.n, t.xmin::pg_catalog.text::pg_catalog.int8, \
-             CASE t.tableoid WHEN {}::pg_catalog.regclass THEN t.ctid::pg_catalog.text END{values} FROM {} JOIN {} AS t ON {} ORDER BY u.n{lock}",
+             CASE t.tableoid WHEN {}::pg_catalog.regclass THEN t.ctid::pg_catalog.text END{values} \
+             FROM {} JOIN {} AS t ON {} ORDER BY u.n{lock}",
             quote_literal(&self.table),
             numbered(&self.key_columns(), 1),
             self.table,

@@ -74,7 +74,10 @@ pub(in super::super) async fn collect(
             }
         }
         if asks && !is_asking(conn, &table).await? {
-            waiting::send_fence(conn, &table, &node.topology, (0, 0)).await?;
+            // Behind a crash in between, its markers clear it away.
+            let mut transaction = conn.begin().await.map_err(|error| DOING.error(error))?;
+            waiting::send_fence(&mut transaction, &table, &node.topology, (0, 0)).await?;
+            transaction.commit().await.map_err(|error| DOING.error(error))?;
         }
     }
     waiting::forget_fences(conn).await

@@ -45,8 +45,8 @@ pub(super) struct Waiting {
     pub(super) waited: Waited,
 }
 
-/// Asks the node's producer for a fence of a table. The rows that it is about are locked, so that nobody commits a
-/// change of them before it. Gives its number.
+/// Asks the node's producer for a fence of a table. Rows that wait for it are locked, so that nobody commits a change of
+/// them before it. Gives its number.
 pub(super) async fn send_fence(
     conn: &mut PgConnection,
     table: &str,
