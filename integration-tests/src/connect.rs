@@ -5,6 +5,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 use reqwest::{Client, StatusCode};
 use serde_json::{Map, Value};
+use syncline_producer::takeover::Offset;
 
 use crate::stack;
 use crate::sync::PATIENCE;
@@ -94,6 +95,16 @@ impl Connector {
     /// The worker does not answer.
     pub async fn has_offsets(&self) -> Result<bool> {
         Ok(self.get("offsets").await?["offsets"].as_array().is_some_and(|offsets| !offsets.is_empty()))
+    }
+
+    /// Whether a PostgreSQL source has stored an offset behind its snapshot, which it does a while after that has ended.
+    ///
+    /// # Errors
+    ///
+    /// The worker does not answer.
+    pub async fn follows_the_log(&self) -> Result<bool> {
+        let stored = self.get("offsets").await?;
+        Ok(Offset::parse(&stored["offsets"][0]["offset"]).is_ok_and(|offset| !offset.in_snapshot))
     }
 
     async fn get(&self, what: &str) -> Result<Value> {

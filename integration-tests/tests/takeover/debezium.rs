@@ -35,6 +35,7 @@ async fn a_producer_goes_on_within_the_transaction_in_which_debezium_was_stopped
     sync.converge(&TABLES, &mut [&mut consumer]).await?;
     watch(&sync, &TABLES).await?;
     let load = Load::start(sync.source("").await?);
+    wait_until("the connector follows the log", async || connector.follows_the_log().await.is_ok_and(|is| is)).await?;
 
     let takeover = |more: &[&str]| {
         let mut words = vec!["takeover", "debezium", "--connector", connector.name()];
