@@ -4,13 +4,14 @@
 mod columns;
 mod node;
 mod tombstones;
+mod uncommitted;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use sqlx::{Connection, PgConnection, Row as _};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use syncline_transforms::resolve::row::ConflictType;
 use syncline_transforms::resolve::row::Operation::{Delete, Insert, Update};
 
@@ -127,6 +128,37 @@ async fn a_row_that_is_being_written_holds_up_nothing_else() -> Result<()> {
 }
 
 #[tokio::test]
+async fn rows_that_are_locked_for_long_hold_up_no_others_that_wait() -> Result<()> {
+    // More than are looked at in one go.
+    const LOCKED: i64 = 1_100;
+    let mut node = Node::new("contest_many_locked").await?;
+    let last = LOCKED + 1;
+    let text = format!("INSERT INTO t SELECT i, 'old', 'secret' FROM generate_series(1, {last}) AS i");
+    let first = node.local(&text).await?;
+    let mine: Vec<Said<'_>> = (1..=last).map(|id| own(first, 10, Insert, (id, "old"))).collect();
+    node.take(&mine, &[]).await?;
+    let mut conns: [PgConnection; 2] = [node.site.database.connect().await?, node.site.database.connect().await?];
+    let [long, short] = &mut conns;
+    let (mut long, mut short) = (long.begin().await?, short.begin().await?);
+    let lock = |which: String| AssertSqlSafe(format!("SELECT FROM t WHERE id {which} FOR UPDATE"));
+    sqlx::raw_sql(lock(format!("< {last}"))).execute(&mut *long).await?;
+    sqlx::raw_sql(lock(format!("= {last}"))).execute(&mut *short).await?;
+    let theirs: Vec<Said<'_>> = (1..=last).map(|id| change("b", 20, Update, (id, "theirs"))).collect();
+    assert_eq!(node.take(&theirs, &[]).await?.set_aside, u64::try_from(last)?);
+    short.rollback().await?;
+    for _ in 0..2 {
+        node.settle().await?;
+    }
+    assert_eq!(node.site.value("SELECT count(*)::text FROM t WHERE name = 'theirs'").await?.as_deref(), Some("1"));
+    long.rollback().await?;
+    for _ in 0..3 {
+        node.settle().await?;
+    }
+    assert_eq!(node.site.value("SELECT string_agg(DISTINCT name, ' ') FROM t").await?.as_deref(), Some("theirs"));
+    node.remove().await
+}
+
+#[tokio::test]
 async fn a_row_that_is_written_all_the_time_is_queued_up_for() -> Result<()> {
     let mut node = Node::new("contest_busy").await?;
     let first = node.local("INSERT INTO t VALUES (1, 'old', 'secret')").await?;
@@ -214,31 +246,6 @@ async fn a_delete_waits_for_a_row_that_may_be_on_its_way() -> Result<()> {
     // It is remembered.
     node.take(&[change("b", 15, Insert, (1, "theirs"))], &[]).await?;
     assert_eq!(node.rows().await?, "");
-    node.remove().await
-}
-
-#[tokio::test]
-async fn a_row_that_this_node_inserts_at_the_same_time_is_not_written_over() -> Result<()> {
-    let mut node = Node::new("contest_free").await?;
-    let mut conn: PgConnection = node.site.database.connect().await?;
-    let mut open = conn.begin().await?;
-    sqlx::raw_sql("INSERT INTO t VALUES (1, 'mine', 'secret')").execute(&mut *open).await?;
-    let id: i64 = sqlx::query("SELECT pg_current_xact_id()::text::int8").fetch_one(&mut *open).await?.try_get(0)?;
-    let commit = async {
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        open.commit().await
-    };
-    let theirs = [change("b", 5, Insert, (1, "theirs"))];
-    let (written, committed) = tokio::join!(node.take(&theirs, &[]), commit);
-    committed?;
-    assert!(written.is_err_and(|error| error.to_string().contains("inserted a row with the same key")));
-    node.next.clear();
-    // Once more, as the lane does: now it waits.
-    assert_eq!(node.take(&[change("b", 5, Insert, (1, "theirs"))], &[]).await?.set_aside, 1);
-    let fence = node.fence().await?;
-    node.take(&[own(u32::try_from(id)?, 10, Insert, (1, "mine"))], &[fence]).await?;
-    assert_eq!(node.settle().await?.set_aside, 0);
-    assert_eq!(node.rows().await?, "1=mine");
     node.remove().await
 }
 

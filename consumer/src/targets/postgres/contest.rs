@@ -5,17 +5,21 @@
 //! ours; write rows, entries and the log of conflicts. Everything is set-based: a batch costs a handful of statements a
 //! table.
 
+mod by_columns;
 mod columns;
 mod decide;
 mod described;
 mod entries;
+mod fences;
 mod fold;
 mod log;
+mod look;
 mod settle;
 mod states;
 mod table;
 mod tell;
 mod tombstones;
+mod trial;
 mod waiting;
 mod write;
 
@@ -25,7 +29,8 @@ use sqlx::PgConnection;
 use syncline_event::table::TableDefinition;
 use syncline_runtime::retry::ErrorClass;
 
-pub(super) use self::settle::{insist, settle};
+pub(super) use self::decide::Keys;
+pub(super) use self::settle::{Round, insist, settle};
 pub(in crate::targets::postgres) use self::table::ContestTable;
 pub(super) use self::tombstones::{Places, collect};
 pub(super) use self::waiting::of_group as waiting;
@@ -46,9 +51,10 @@ pub(super) async fn apply(
     node: &NodeSettings,
     batch: &Batch<'_>,
     tables: &[(&TableBatch, ContestTable)],
+    keys: Keys,
 ) -> Result<Contested, TargetError> {
     see_own(conn, tables).await?;
-    waiting::arrive(conn, node, batch.fences).await?;
+    fences::arrive(conn, node, batch.fences).await?;
     tombstones::hear(conn, batch.fences).await?;
     let mut contested = Contested::default();
     let mut by_table: BTreeMap<&str, Vec<Entrant<'_>>> = BTreeMap::new();
@@ -68,7 +74,7 @@ pub(super) async fn apply(
     }
     let mut decided = Vec::with_capacity(by_table.len());
     for (name, entrants) in by_table {
-        decided.push(decide(conn, node, name, entrants, false).await?);
+        decided.push(decide(conn, node, name, entrants, keys).await?);
     }
     let mut fences = Vec::with_capacity(decided.len());
     for decided in &decided {
@@ -122,7 +128,7 @@ async fn set_aside(conn: &mut PgConnection, decided: &Decided<'_>, fence: Option
 
 /// Asks the node's producer to answer in the table's topic, behind all that was committed by now.
 async fn send_fence(conn: &mut PgConnection, node: &NodeSettings, decided: &Decided<'_>) -> Result<u64, TargetError> {
-    waiting::send_fence(conn, decided.name, &node.topology, decided.highest()).await
+    fences::send(conn, decided.name, &node.topology, decided.highest()).await
 }
 
 /// Refuses a table whose triggers would fire for what was written on other nodes: they have fired there.

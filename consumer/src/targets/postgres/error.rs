@@ -8,6 +8,18 @@ use syncline_runtime::retry::ErrorClass;
 
 use crate::targets::TargetError;
 
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+
+/// The cause of an error that is no more than `lock_timeout`.
+#[derive(Debug, thiserror::Error)]
+#[error("another session has it locked")]
+struct LockTimeout;
+
+/// Whether nothing is wrong but that another session held a lock for too long.
+pub(super) fn is_lock_timeout(error: &TargetError) -> bool {
+    error.source.as_ref().is_some_and(|source| source.is::<LockTimeout>())
+}
+
 /// What was being done when an error came.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Doing<'a> {
@@ -57,7 +69,8 @@ impl Doing<'_> {
             }
         }
         // The server's error is not handed on as the cause: its detail holds row values.
-        TargetError { class, message, table: index, source: None }
+        let source = (code == LOCK_NOT_AVAILABLE).then(|| LockTimeout.into());
+        TargetError { class, message, table: index, source }
     }
 }
 

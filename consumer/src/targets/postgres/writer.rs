@@ -16,9 +16,9 @@ use syncline_runtime::retry::ErrorClass;
 use super::Connector;
 use super::barriers;
 use super::bind::ColumnArray;
-use super::contest;
+use super::contest::{self, Keys};
 use super::described;
-use super::error::Doing;
+use super::error::{Doing, is_lock_timeout};
 use super::plan::PostgresPlan;
 use super::progress;
 use crate::config::{NodeSettings, SinkSettings};
@@ -37,6 +37,8 @@ pub(super) struct PostgresWriter {
     connector: Arc<Connector>,
     sink: Arc<SinkSettings>,
     node: Option<Arc<NodeSettings>>,
+    /// How far the round through what waits has come.
+    round: contest::Round,
     /// When a row was last queued up for.
     insisted: Instant,
     /// `None` after an error that left the connection in an unknown state.
@@ -57,7 +59,7 @@ impl PostgresWriter {
         node: Option<Arc<NodeSettings>>,
         conn: PgConnection,
     ) -> Self {
-        Self { connector, sink, node, insisted: Instant::now(), conn: Some(conn) }
+        Self { connector, sink, node, round: contest::Round::default(), insisted: Instant::now(), conn: Some(conn) }
     }
 
     /// The connection, taken out: whoever finds it usable afterwards puts it back.
@@ -123,7 +125,12 @@ impl Writer for PostgresWriter {
     async fn write(&mut self, batch: &Batch<'_>) -> Result<Written, TargetError> {
         let steps = steps(batch)?;
         let mut conn = self.take().await?;
-        let result = write(&mut conn, batch, &steps, self.node.as_deref()).await;
+        let node = |keys| self.node.as_deref().map(|node| (node, keys));
+        let mut result = write(&mut conn, batch, &steps, node(Keys::Fresh)).await;
+        if self.node.is_some() && result.as_ref().is_err_and(is_lock_timeout) {
+            control(&mut conn, "ROLLBACK").await?;
+            result = write(&mut conn, batch, &steps, node(Keys::Contended)).await;
+        }
         self.put_back(conn, &result);
         result
     }
@@ -131,10 +138,10 @@ impl Writer for PostgresWriter {
     async fn settle(&mut self, partitions: &[PartitionKey]) -> Result<Contested, TargetError> {
         let Some(node) = self.node.clone() else { return Ok(Contested::default()) };
         let mut conn = self.take().await?;
-        let mut result = settle(&mut conn, &node, partitions, false).await;
+        let mut result = settle(&mut conn, &node, partitions, Some(&mut self.round)).await;
         if matches!(&result, Ok(contested) if contested.set_aside > 0) && self.insisted.elapsed() > INSISTENCE {
             self.insisted = Instant::now();
-            match settle(&mut conn, &node, partitions, true).await {
+            match settle(&mut conn, &node, partitions, None).await {
                 Ok(contested) => result = result.map(|before| before.and(contested)),
                 Err(error) if error.class == ErrorClass::Transient => {
                     // The row is still not to be had; the next attempt comes by itself.
@@ -195,18 +202,17 @@ fn ours(plan: &Arc<dyn TablePlan>) -> Result<&PostgresPlan, TargetError> {
     })
 }
 
-/// What waits and need not any longer, in a transaction of its own; one that `insists` queues up for a row first.
+/// What waits and need not any longer, in a transaction of its own; out of the round, a row is queued up for first.
 async fn settle(
     conn: &mut PgConnection,
     node: &NodeSettings,
     partitions: &[PartitionKey],
-    insists: bool,
+    round: Option<&mut contest::Round>,
 ) -> Result<Contested, TargetError> {
     control(conn, "BEGIN").await?;
-    let settled = if insists {
-        contest::insist(conn, node, partitions).await
-    } else {
-        contest::settle(conn, node, partitions).await
+    let settled = match round {
+        Some(round) => contest::settle(conn, node, partitions, round).await,
+        None => contest::insist(conn, node, partitions).await,
     };
     match settled {
         Ok(contested) => control(conn, "COMMIT").await.map(|()| contested),
@@ -223,7 +229,7 @@ async fn write(
     conn: &mut PgConnection,
     batch: &Batch<'_>,
     steps: &[Step<'_>],
-    node: Option<&NodeSettings>,
+    node: Option<(&NodeSettings, Keys)>,
 ) -> Result<Written, TargetError> {
     for step in steps.iter().filter(|step| step.plan.is_pending()) {
         step.plan.settle_alone(conn, step.index).await?;
@@ -250,7 +256,7 @@ async fn write(
     }
 }
 
-async fn control(conn: &mut PgConnection, command: &'static str) -> Result<(), TargetError> {
+pub(super) async fn control(conn: &mut PgConnection, command: &'static str) -> Result<(), TargetError> {
     let result = sqlx::raw_sql(command).execute(conn).await;
     result.map(drop).map_err(|error| Doing::Transaction(command).error(error))
 }
@@ -260,7 +266,7 @@ async fn apply(
     conn: &mut PgConnection,
     batch: &Batch<'_>,
     steps: &[Step<'_>],
-    node: Option<&NodeSettings>,
+    node: Option<(&NodeSettings, Keys)>,
 ) -> Result<Option<(Vec<bool>, Contested)>, TargetError> {
     let moved = progress::swap(conn, batch.moves, batch.arrivals).await?;
     if moved != batch.moves.len() as u64 {
@@ -291,9 +297,9 @@ async fn apply(
         }
     }
     let mut contested = Contested::default();
-    if let Some(node) = node {
+    if let Some((node, keys)) = node {
         let tables = steps.iter().filter_map(|step| Some((&batch.tables[step.index?], step.plan.contest())));
-        contested = contest::apply(conn, node, batch, &tables.collect::<Vec<_>>()).await?;
+        contested = contest::apply(conn, node, batch, &tables.collect::<Vec<_>>(), keys).await?;
     }
     Ok(Some((arrived.iter().map(|arrived| arrived.released).collect(), contested)))
 }

@@ -18,7 +18,7 @@ pub(super) struct Found {
     pub(super) row: Option<u32>,
     /// Where the row is, a `ctid`, unless it is in a partition.
     pub(super) row_place: Option<String>,
-    /// Whether the row is ours until the end of the transaction; true where there is none.
+    /// Whether the row is ours until the end of the transaction; true where there is none and one could be inserted.
     pub(super) locked: bool,
     /// Whether earlier records of the key wait.
     pub(super) waits: bool,
@@ -60,9 +60,9 @@ impl Unsettled {
 impl Found {
     pub(super) fn row(&self) -> Row {
         match self.row {
+            _ if !self.locked => Row::Locked,
             None => Row::Absent,
-            Some(xmin) if self.locked => Row::Present { xmin },
-            Some(_) => Row::Locked,
+            Some(xmin) => Row::Present { xmin },
         }
     }
 }

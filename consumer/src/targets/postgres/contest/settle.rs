@@ -1,17 +1,19 @@
 //! What waited, once this node's own changes have come by.
 
 use std::collections::{BTreeMap, HashSet};
+use std::time::{Duration, Instant};
 
 use sqlx::{AssertSqlSafe, PgConnection};
 use syncline_transforms::resolve::row::Version;
 
-use super::decide::{Entrant, decide, look_again};
+use super::by_columns::look_again;
+use super::decide::{Decided, Entrant, Keys, decide};
 use super::described::{self, table_of};
 use super::table::{CellArray, ContestTable, Image, RowAt, rows_of};
 use super::tell::{Step, tell};
-use super::waiting::{self, Waiting};
+use super::waiting::{self, Place, Waiting};
 use super::write::write;
-use super::{send_fence, states};
+use super::{fences, send_fence, states};
 use crate::config::NodeSettings;
 use crate::rows::Rows;
 use crate::targets::{Contested, PartitionKey, TargetError};
@@ -21,17 +23,45 @@ use super::super::error::Doing;
 /// Rows looked at again in one transaction at most.
 const MOST: i64 = 1_000;
 
+/// How long it may take to find out which keys an open transaction has inserted, and how long that counts: what waits is
+/// looked at many times a second.
+const TRIAL: Duration = Duration::from_millis(300);
+const TRIAL_COUNTS: Duration = Duration::from_secs(2);
+
+/// How far the round through what waits has come.
+#[derive(Debug, Default)]
+pub(in super::super) struct Round {
+    records: Place,
+    rows: Place,
+    /// When keys were met last that an open transaction has inserted.
+    taken: Option<Instant>,
+}
+
+impl Round {
+    fn keys(&self) -> Keys {
+        let is_known = self.taken.is_some_and(|taken| taken.elapsed() < TRIAL_COUNTS);
+        Keys::Due(if is_known { Duration::ZERO } else { TRIAL })
+    }
+
+    fn note_taken(&mut self, keys: Keys, decided: &Decided<'_>) {
+        if keys == Keys::Due(TRIAL) && decided.meets_taken_keys() {
+            self.taken = Some(Instant::now());
+        }
+    }
+}
+
 /// Settles what is due of some partitions, and rows that do not show all of their state; everything in the caller's
-/// transaction.
+/// transaction. It takes several calls to come to all of them.
 pub(in super::super) async fn settle(
     conn: &mut PgConnection,
     node: &NodeSettings,
     partitions: &[PartitionKey],
+    round: &mut Round,
 ) -> Result<Contested, TargetError> {
     let mut contested = Contested::default();
-    records(conn, node, partitions, &mut contested).await?;
-    rows(conn, node, &mut contested).await?;
-    waiting::forget_fences(conn).await?;
+    records(conn, node, partitions, round, &mut contested).await?;
+    rows(conn, node, round, &mut contested).await?;
+    fences::forget(conn).await?;
     contested.set_aside = waiting::left(conn, partitions).await? + states::unsettled(conn).await?;
     Ok(contested)
 }
@@ -41,9 +71,11 @@ async fn records(
     conn: &mut PgConnection,
     node: &NodeSettings,
     partitions: &[PartitionKey],
+    round: &mut Round,
     contested: &mut Contested,
 ) -> Result<(), TargetError> {
-    let due = waiting::due(conn, partitions).await?;
+    let due = waiting::due(conn, partitions, &mut round.records).await?;
+    let keys = round.keys();
     let mut by_table: BTreeMap<&str, Vec<&Waiting>> = BTreeMap::new();
     for waiting in &due {
         by_table.entry(waiting.table.as_str()).or_default().push(waiting);
@@ -76,7 +108,8 @@ async fn records(
                 });
             }
         }
-        let decided = decide(conn, node, name, entrants, true).await?;
+        let decided = decide(conn, node, name, entrants, keys).await?;
+        round.note_taken(keys, &decided);
         let fence = if decided.asks() { Some(send_fence(conn, node, &decided).await?) } else { None };
         for decision in &decided.keys {
             if let (true, Some(fence)) = (decision.verdict.asks(), fence) {
@@ -106,8 +139,14 @@ fn place(version: &Version) -> (&str, u32, u64) {
 }
 
 /// Looks at rows again that do not show all of their state.
-async fn rows(conn: &mut PgConnection, node: &NodeSettings, contested: &mut Contested) -> Result<(), TargetError> {
-    let due = states::due(conn, MOST).await?;
+async fn rows(
+    conn: &mut PgConnection,
+    node: &NodeSettings,
+    round: &mut Round,
+    contested: &mut Contested,
+) -> Result<(), TargetError> {
+    let due = states::due(conn, MOST, &mut round.rows).await?;
+    let known = round.keys();
     for same in due.chunk_by(|a, b| a.table == b.table) {
         let name = same[0].table.as_str();
         let columns = described::columns_of(conn, name).await?;
@@ -117,7 +156,8 @@ async fn rows(conn: &mut PgConnection, node: &NodeSettings, contested: &mut Cont
         let keys = rows_of(&table, images.iter());
         let at = |row| RowAt { table: &table, rows: &keys, row };
         let keys = same.iter().zip(0..).map(|(due, row)| (due.key.as_slice(), at(row))).collect();
-        let decided = look_again(conn, node, name, keys).await?;
+        let decided = look_again(conn, node, name, keys, known).await?;
+        round.note_taken(known, &decided);
         let fence = if decided.asks() { Some(send_fence(conn, node, &decided).await?) } else { None };
         tell(conn, node, std::slice::from_ref(&decided), Vec::new()).await?;
         write(conn, node, decided, fence, contested).await?;
@@ -138,6 +178,7 @@ pub(in super::super) async fn insist(
 ) -> Result<Contested, TargetError> {
     let doing = Doing::Bookkeeping("waiting for a row that is written all the time");
     sqlx::raw_sql("SET LOCAL lock_timeout = '300ms'").execute(&mut *conn).await.map_err(|error| doing.error(error))?;
+    let mut round = Round::default();
     if let Some(waiting) = waiting::unlucky(conn, partitions).await? {
         let table = table_of(conn, &waiting.table, &waiting.columns).await?;
         let rows = rows_of(&table, std::iter::once(&waiting.image));
@@ -147,8 +188,9 @@ pub(in super::super) async fn insist(
             query = query.bind(array);
         }
         query.execute(&mut *conn).await.map_err(|error| doing.error(error))?;
+        round.records = Place { table: waiting.table, key: waiting.key };
     }
-    settle(conn, node, partitions).await
+    settle(conn, node, partitions, &mut round).await
 }
 
 /// How far the node has come with the partitions of what was settled.

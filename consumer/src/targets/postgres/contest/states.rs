@@ -8,6 +8,7 @@ use syncline_transforms::resolve::echo;
 use super::columns::StateEntry;
 use super::entries::{DOING, all_written};
 use super::fold::Unsettled;
+use super::waiting::Place;
 use crate::targets::TargetError;
 
 /// An entry to be written.
@@ -71,19 +72,24 @@ pub(super) struct Due {
     pub(super) row_key: BTreeMap<String, String>,
 }
 
-/// Rows whose fence has come back, then those that somebody else had locked; locked, unless another lane has them. By
-/// table and key.
-pub(super) async fn due(conn: &mut PgConnection, most: i64) -> Result<Vec<Due>, TargetError> {
+/// Rows whose fence has come back, and those that somebody else had locked; locked, unless another lane has them. By table
+/// and key. The next call goes on behind them.
+pub(super) async fn due(conn: &mut PgConnection, most: i64, from: &mut Place) -> Result<Vec<Due>, TargetError> {
     let rows: Vec<(String, Vec<u8>, String)> = sqlx::query_as(
         "SELECT s.table_name, s.key, s.row_key::text FROM _syncline.row_stamps s \
          LEFT JOIN _syncline.fences f ON f.id = s.fence WHERE s.row_key IS NOT NULL \
          AND (f.id IS NULL OR pg_catalog.cardinality(f.arrived) >= f.partitions) \
-         ORDER BY s.fence IS NULL, s.table_name, s.key LIMIT $1 FOR UPDATE OF s SKIP LOCKED",
+         AND (s.table_name, s.key) >= ($2, $3) \
+         ORDER BY s.table_name, s.key LIMIT $1 FOR UPDATE OF s SKIP LOCKED",
     )
     .bind(most)
+    .bind(&from.table)
+    .bind(&from.key)
     .fetch_all(conn)
     .await
     .map_err(|error| DOING.error(error))?;
+    let last = rows.last().map(|(table, key, _)| (table.as_str(), key.as_slice()));
+    *from = Place::behind(last, rows.len(), most);
     let due = rows.into_iter().map(|(table, key, row_key)| {
         let row_key = serde_json::from_str(&row_key).map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
         Ok(Due { table, key, row_key })

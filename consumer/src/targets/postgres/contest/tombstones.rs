@@ -13,7 +13,7 @@ use syncline_transforms::resolve::row::Version;
 
 use super::super::error::Doing;
 use super::fold::Found;
-use super::{entries, waiting};
+use super::{entries, fences};
 use crate::config::NodeSettings;
 use crate::targets::{FenceArrival, TargetError};
 
@@ -76,11 +76,11 @@ pub(in super::super) async fn collect(
         if asks && !is_asking(conn, &table).await? {
             // Behind a crash in between, its markers clear it away.
             let mut transaction = conn.begin().await.map_err(|error| DOING.error(error))?;
-            waiting::send_fence(&mut transaction, &table, &node.topology, (0, 0)).await?;
+            fences::send(&mut transaction, &table, &node.topology, (0, 0)).await?;
             transaction.commit().await.map_err(|error| DOING.error(error))?;
         }
     }
-    waiting::forget_fences(conn).await
+    fences::forget(conn).await
 }
 
 /// The next table with tombstones, by name.

@@ -1,14 +1,13 @@
-//! `_syncline.waiting` and `_syncline.fences`: records that wait for this node's own changes to come by.
+//! `_syncline.waiting`: records that wait for this node's own changes to come by.
 
 use sqlx::{PgConnection, Row};
-use syncline_event::stamp::{FENCE_PREFIX, Fence as FenceMessage, Seen, Stamp};
+use syncline_event::stamp::{Seen, Stamp};
 use syncline_transforms::resolve::row::{Operation, Version};
 
 use super::super::error::Doing;
 use super::fold::Waited;
 use super::table::{ContestTable, Image};
-use crate::config::NodeSettings;
-use crate::targets::{FenceArrival, PartitionKey, TargetError};
+use crate::targets::{PartitionKey, TargetError};
 
 const DOING: Doing<'static> = Doing::Bookkeeping("setting records aside (_syncline.waiting)");
 
@@ -43,62 +42,6 @@ pub(super) struct Waiting {
     pub(super) image: Image,
     pub(super) old: Option<Image>,
     pub(super) waited: Waited,
-}
-
-/// Asks the node's producer for a fence of a table. Rows that wait for it are locked, so that nobody commits a change of
-/// them before it. Gives its number.
-pub(super) async fn send_fence(
-    conn: &mut PgConnection,
-    table: &str,
-    topology: &str,
-    highest: (u64, u32),
-) -> Result<u64, TargetError> {
-    let id: i64 = sqlx::query_scalar("INSERT INTO _syncline.fences (table_name) VALUES ($1) RETURNING id")
-        .bind(table)
-        .fetch_one(&mut *conn)
-        .await
-        .map_err(|error| DOING.error(error))?;
-    let message = FenceMessage {
-        topology: topology.to_owned(),
-        id: id.unsigned_abs(),
-        tables: vec![table.to_owned()],
-        clock_us: highest.0,
-        counter: highest.1,
-    };
-    let content = serde_json::to_string(&message).expect("names and numbers can be written");
-    sqlx::query("SELECT pg_catalog.pg_logical_emit_message(false, $1, $2)")
-        .bind(FENCE_PREFIX)
-        .bind(content)
-        .execute(conn)
-        .await
-        .map_err(|error| DOING.error(error))?;
-    Ok(id.unsigned_abs())
-}
-
-/// Notes the arrival of markers of this node's fences. A marker may be here before the transaction that asked for it is committed:
-/// the insert waits for that one. What was asked for in vain is made here, and taken away like any other.
-pub(super) async fn arrive(
-    conn: &mut PgConnection,
-    node: &NodeSettings,
-    arrivals: &[FenceArrival],
-) -> Result<(), TargetError> {
-    let own = |arrival: &&FenceArrival| node.is_own(&arrival.partition.topic);
-    let mut sorted: Vec<&FenceArrival> = arrivals.iter().filter(own).collect();
-    sorted.sort_unstable_by_key(|arrival| (arrival.id, arrival.partition.partition));
-    for arrival in sorted {
-        sqlx::query(
-            "INSERT INTO _syncline.fences AS f (id, table_name, partitions, arrived) OVERRIDING SYSTEM VALUE \
-             VALUES ($1, '', $2, ARRAY[$3::int4]) ON CONFLICT (id) DO UPDATE SET partitions = $2, \
-             arrived = CASE WHEN $3 = ANY (f.arrived) THEN f.arrived ELSE f.arrived || $3 END",
-        )
-        .bind(i64::try_from(arrival.id).unwrap_or(i64::MAX))
-        .bind(i32::try_from(arrival.partitions).unwrap_or(i32::MAX))
-        .bind(arrival.partition.partition)
-        .execute(&mut *conn)
-        .await
-        .map_err(|error| DOING.error(error))?;
-    }
-    Ok(())
 }
 
 /// Sets records aside.
@@ -161,9 +104,34 @@ FROM unnest($5::text[], $6::int8[], $7::int8[], $8::text[], $9::bytea[], $10::te
 LEFT JOIN LATERAL (SELECT w.fence, w.fence_xmin FROM _syncline.waiting w WHERE w.table_name = $3 AND w.key = m.key \
   AND w.fence IS NOT NULL ORDER BY w.fence DESC LIMIT 1) AS h ON true";
 
+/// Where a round through what waits goes on: at a table's key, or at the first of all. Looking at the first ones only would
+/// never come past rows that somebody has locked for long.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) table: String,
+    pub(super) key: Vec<u8>,
+}
+
+impl Place {
+    /// Behind the last key that was looked at; at the first one, where fewer were found than could be looked at.
+    pub(super) fn behind(last: Option<(&str, &[u8])>, found: usize, most: i64) -> Self {
+        match last {
+            Some((table, key)) if i64::try_from(found).is_ok_and(|found| found >= most) => {
+                Self { table: table.to_owned(), key: [key, &[0]].concat() }
+            }
+            _ => Self::default(),
+        }
+    }
+}
+
 /// Records of some partitions that need not wait any longer, or that wait for a row which somebody else had locked; by
-/// table, key and place. Their partitions' progress rows are locked first, so that nobody else settles them.
-pub(super) async fn due(conn: &mut PgConnection, partitions: &[PartitionKey]) -> Result<Vec<Waiting>, TargetError> {
+/// table, key and place. Their partitions' progress rows are locked first, so that nobody else settles them. The next call
+/// goes on behind them.
+pub(super) async fn due(
+    conn: &mut PgConnection,
+    partitions: &[PartitionKey],
+    from: &mut Place,
+) -> Result<Vec<Waiting>, TargetError> {
     let Some(first) = partitions.first() else { return Ok(Vec::new()) };
     let mut sorted: Vec<&PartitionKey> = partitions.iter().collect();
     sorted.sort_unstable();
@@ -188,6 +156,7 @@ pub(super) async fn due(conn: &mut PgConnection, partitions: &[PartitionKey]) ->
          LEFT JOIN _syncline.fences f ON f.id = w.fence \
          WHERE w.consumer_group = $1 AND w.cluster_id = $2 \
          AND (f.id IS NULL OR pg_catalog.cardinality(f.arrived) >= f.partitions) \
+         AND (w.table_name, w.key) >= ($6, $7) \
          ORDER BY w.table_name, w.key, w.since, w.record_offset LIMIT $5",
     )
     .bind(&first.group)
@@ -195,6 +164,8 @@ pub(super) async fn due(conn: &mut PgConnection, partitions: &[PartitionKey]) ->
     .bind(&topic_ids)
     .bind(&numbers)
     .bind(MOST)
+    .bind(&from.table)
+    .bind(&from.key)
     .fetch_all(conn)
     .await
     .map_err(|error| DOING.error(error))?;
@@ -202,6 +173,8 @@ pub(super) async fn due(conn: &mut PgConnection, partitions: &[PartitionKey]) ->
     for row in rows {
         due.push(waiting(&row, first).map_err(|error| DOING.error(error))?);
     }
+    let last = due.last().map(|last| (last.table.as_str(), last.key.as_slice()));
+    *from = Place::behind(last, due.len(), MOST);
     Ok(due)
 }
 
@@ -284,22 +257,6 @@ pub(super) async fn take_out(conn: &mut PgConnection, done: &[&Waiting]) -> Resu
     .bind(done.iter().map(|waiting| waiting.partition.partition).collect::<Vec<_>>())
     .bind(done.iter().map(|waiting| i64::try_from(waiting.version.offset).unwrap_or(i64::MAX)).collect::<Vec<_>>())
     .execute(&mut *conn)
-    .await
-    .map_err(|error| DOING.error(error))?;
-    Ok(())
-}
-
-/// Takes fences out that have come back and that nothing waits for.
-pub(super) async fn forget_fences(conn: &mut PgConnection) -> Result<(), TargetError> {
-    // Whoever notes an arrival just now has the row locked.
-    sqlx::query(
-        "DELETE FROM _syncline.fences WHERE id IN (SELECT f.id FROM _syncline.fences f \
-         WHERE pg_catalog.cardinality(f.arrived) >= f.partitions \
-         AND NOT EXISTS (SELECT FROM _syncline.waiting w WHERE w.fence = f.id) \
-         AND NOT EXISTS (SELECT FROM _syncline.row_stamps s WHERE s.row_key IS NOT NULL AND s.fence = f.id) \
-         FOR UPDATE SKIP LOCKED)",
-    )
-    .execute(conn)
     .await
     .map_err(|error| DOING.error(error))?;
     Ok(())

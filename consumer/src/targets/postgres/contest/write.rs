@@ -6,7 +6,9 @@ use syncline_transforms::resolve::row::Operation;
 use syncline_transforms::resolve::show::Write;
 
 use super::super::error::Doing;
-use super::decide::{ByColumns, Decided, Decision, Entrant, Verdict};
+use super::super::writer::control;
+use super::by_columns::ByColumns;
+use super::decide::{Decided, Decision, Entrant, Verdict};
 use super::entries;
 use super::fold::Found;
 use super::log::{self, Line};
@@ -65,10 +67,14 @@ async fn write_rows<'a>(
     Ok(lines.into_iter().map(|(line, _)| line).collect())
 }
 
-/// Inserts rows. Fails where somebody else has put one meanwhile: all is decided again with what is there then.
+/// Inserts rows. Fails where somebody else has put one meanwhile, or is about to: all is decided again with what is there
+/// then.
 async fn insert(conn: &mut PgConnection, rows: &[RowAt<'_>]) -> Result<(), TargetError> {
     let Some(first) = rows.first() else { return Ok(()) };
-    if run(conn, rows, "inserting into", ContestTable::insert_free, false).await? == rows.len() as u64 {
+    control(conn, "SET LOCAL lock_timeout = '300ms'").await?;
+    let inserted = insert_free(conn, rows).await?;
+    control(conn, "SET LOCAL lock_timeout = '30s'").await?;
+    if inserted == rows.len() as u64 {
         return Ok(());
     }
     Err(TargetError {
@@ -80,6 +86,11 @@ async fn insert(conn: &mut PgConnection, rows: &[RowAt<'_>]) -> Result<(), Targe
         table: None,
         source: None,
     })
+}
+
+/// Inserts rows whose keys are free. Gives their number.
+pub(super) async fn insert_free(conn: &mut PgConnection, rows: &[RowAt<'_>]) -> Result<u64, TargetError> {
+    run(conn, rows, "inserting into", ContestTable::insert_free, false).await
 }
 
 /// Overwrites rows that are there and locked.
