@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use syncline_runtime::http::post_json;
+use syncline_runtime::metrics;
 use syncline_runtime::shutdown::Shutdown;
 use tracing::{error, warn};
 
@@ -22,14 +23,15 @@ const INTERVAL: Duration = Duration::from_secs(60);
 pub(crate) struct Alarm {
     topology: String,
     node: String,
+    group: String,
     alerting: Alerting,
 }
 
 impl Alarm {
     /// The alarm of a node that has one.
-    pub(crate) fn of(node: &NodeSettings) -> Option<Self> {
+    pub(crate) fn of(node: &NodeSettings, group: &str) -> Option<Self> {
         let alerting = node.log.alerting.clone()?;
-        Some(Self { topology: node.topology.clone(), node: node.name.clone(), alerting })
+        Some(Self { topology: node.topology.clone(), node: node.name.clone(), group: group.to_owned(), alerting })
     }
 
     /// Counts until the shutdown, and tells people when it is time.
@@ -37,7 +39,11 @@ impl Alarm {
         let mut told: Option<Instant> = None;
         loop {
             let round = async {
-                match target.conflicts_since(WINDOW).await {
+                let counted = target.conflicts_since(WINDOW).await;
+                if let Ok(count) = counted {
+                    metrics::conflicts_within_hour(&self.group, count, self.alerting.threshold);
+                }
+                match counted {
                     Ok(count) if count < self.alerting.threshold => told = None,
                     Ok(count) if is_due(count, self.alerting.threshold, told.map(|told| told.elapsed())) => {
                         told = Some(Instant::now());
@@ -77,7 +83,7 @@ impl Alarm {
     }
 
     fn slack(&self, channel: &str, count: u64) -> Value {
-        let Self { topology, node, alerting } = self;
+        let Self { topology, node, alerting, .. } = self;
         let text = format!(
             "Syncline {topology}: {count} conflicts at node {node} within an hour (threshold {}). \
              Look with `syncline conflicts list --node {node} --since 1h`.",
@@ -119,7 +125,7 @@ mod tests {
     #[test]
     fn a_message_says_how_many_and_where_to_look() {
         let alerting = Alerting { threshold: 5, notify: Vec::new() };
-        let alarm = Alarm { topology: "shop".into(), node: "eu".into(), alerting };
+        let alarm = Alarm { topology: "shop".into(), node: "eu".into(), group: "shop.eu".into(), alerting };
         let expected =
             json!({"topology": "shop", "node": "eu", "conflicts": 7, "threshold": 5, "window_seconds": 3600});
         assert_eq!(alarm.webhook(7), expected);

@@ -96,7 +96,7 @@ pub async fn run(config: ConsumerConfig, options: RunOptions, shutdown: Shutdown
     let polling = intake::start(&config.kafka, &config.consumer_group, doors, orders, options.stats)?;
     tasks.spawn(topics.clone().follow(commands.clone(), stop.clone()).in_current_span());
     tasks.spawn(maintain(Arc::clone(&group.target), stop.clone()).in_current_span());
-    if let Some(alarm) = config.node.as_ref().and_then(Alarm::of) {
+    if let Some(alarm) = config.node.as_ref().and_then(|node| Alarm::of(node, &config.consumer_group)) {
         tasks.spawn(alarm.watch(Arc::clone(&group.target), stop.clone()).in_current_span());
     }
 

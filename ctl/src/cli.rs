@@ -1,5 +1,6 @@
 //! The command line: what a person can type, and the help that explains it.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -142,6 +143,10 @@ pub(crate) struct Long {
     /// End once what was there at the start is through
     #[arg(long)]
     pub(crate) until_caught_up: bool,
+
+    /// Serve metrics for Prometheus at http://HOST:PORT/metrics
+    #[arg(long, value_name = "IP:PORT", env = "SYNCLINE_METRICS_ADDRESS")]
+    pub(crate) metrics_address: Option<SocketAddr>,
 }
 
 /// Options of `run`.

@@ -9,6 +9,7 @@ use syncline_consumer::targets::TargetError;
 use syncline_producer::error::ProducerError;
 use syncline_runtime::config::ConfigError;
 use syncline_runtime::kafka::KafkaError;
+use syncline_runtime::metrics::MetricsError;
 use syncline_runtime::registry::RegistryError;
 use syncline_runtime::telemetry::TelemetryError;
 
@@ -26,6 +27,9 @@ pub(crate) enum Failure {
     /// Logging.
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
+    /// Metrics.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     /// Kafka, at the start.
     #[error(transparent)]
     Kafka(#[from] KafkaError),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use syncline_runtime::metrics;
 use syncline_runtime::telemetry::{self, LogFormat};
 
 use crate::cli::{self, Cli, Long, Verb};
@@ -41,7 +42,17 @@ fn keep_on(sides: Sides, options: &Long, format: LogFormat) -> Result<(), Failur
     let node = options.part.node.as_deref();
     let parts = parts::to_run(SyncConfig::load(&options.file.path, sides, node)?, sides, node)?;
     let display = Display::open(format)?;
-    block_on(run::run(parts, options.until_caught_up, display))
+    block_on(async {
+        let metrics = options.metrics_address.map(metrics::serve).transpose()?;
+        let life = run::run(parts, options.until_caught_up, display);
+        match metrics {
+            Some(answers) => tokio::select! {
+                result = life => result,
+                failed = answers => failed.map_err(Failure::from),
+            },
+            None => life.await,
+        }
+    })
 }
 
 fn once(life: impl Future<Output = Result<(), Failure>>, format: LogFormat) -> Result<(), Failure> {

@@ -29,6 +29,8 @@ pub(crate) struct Counters {
     pub(crate) consumer: Arc<syncline_consumer::stats::Stats>,
     /// What topics begin with, so that they can be shown beside their tables.
     topic_prefixes: Vec<String>,
+    /// The consumer group, where there is a consumer.
+    job: Option<String>,
 }
 
 impl Counters {
@@ -45,7 +47,8 @@ impl Counters {
                 producer.map(|config| config.topic_prefix.clone()).into_iter().collect()
             }
         };
-        Self { node: node.map(str::to_owned), topic_prefixes, ..Self::default() }
+        let job = consumer.map(|config| config.consumer_group.clone());
+        Self { node: node.map(str::to_owned), topic_prefixes, job, ..Self::default() }
     }
 }
 

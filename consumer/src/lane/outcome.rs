@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use syncline_runtime::metrics;
 use syncline_runtime::retry::Action;
 use tokio::task::JoinError;
 use tokio::time::Instant;
@@ -111,14 +112,23 @@ impl Lane {
         self.stats.update(|state| {
             state.last_commit = Some(std::time::Instant::now());
             state.commits += 1;
-            state.note_conflicts(&contested.conflicts);
         });
+        self.count_conflicts(contested);
         let Some(isolation) = self.isolation.front_mut() else { return };
         isolation.attempts = 0;
         let until = isolation.until;
         let slot = isolation.slot;
         if self.partition_mut(slot).is_none_or(|partition| partition.next_offset() >= until) {
             self.isolation.pop_front();
+        }
+    }
+
+    /// Counts what was written down as a conflict.
+    pub(super) fn count_conflicts(&self, contested: &Contested) {
+        let Some(node) = self.settings.node.as_ref().filter(|_| !contested.conflicts.is_empty()) else { return };
+        self.stats.update(|state| state.note_conflicts(&contested.conflicts));
+        for ((table, kind), count) in &contested.conflicts {
+            metrics::conflicts(&self.settings.group, table, node.rules.of(table).name(), kind.name(), *count);
         }
     }
 

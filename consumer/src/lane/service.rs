@@ -69,7 +69,7 @@ impl Lane {
                 }
             }
         }
-        self.stats.update(|state| state.note_conflicts(&contested.conflicts));
+        self.count_conflicts(&contested);
         Ok(())
     }
 

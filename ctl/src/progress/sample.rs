@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use syncline_runtime::metrics;
+
 use super::Counters;
 
 /// All tables at one moment.
@@ -87,7 +89,13 @@ impl Sampler {
     fn read(&self) -> BTreeMap<String, Row> {
         let mut rows = BTreeMap::new();
         for counters in &self.counters {
-            let of_part = read(counters).into_iter().map(|(name, row)| match &counters.node {
+            let of_part = read(counters);
+            for (job, row) in counters.job.iter().flat_map(|job| of_part.values().map(move |row| (job, row))) {
+                if let Some(seconds) = row.lag_seconds {
+                    metrics::lag(job, &row.table, Duration::from_secs(seconds).as_secs_f64());
+                }
+            }
+            let of_part = of_part.into_iter().map(|(name, row)| match &counters.node {
                 Some(node) => (format!("{node}: {name}"), Row { table: format!("{node}: {}", row.table), ..row }),
                 None => (name, row),
             });

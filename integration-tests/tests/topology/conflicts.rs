@@ -30,13 +30,13 @@ async fn listed(topology: &Topology) -> Result<Vec<Value>> {
 }
 
 /// Both nodes change a row while neither hears of the other, and then do; eu is the later one.
-async fn meet(topology: &Topology) -> Result<Process> {
+async fn meet(topology: &Topology, run: &[&str]) -> Result<Process> {
     let (mut hq, mut eu) = (topology.connect(0).await?, topology.connect(1).await?);
     sql::execute(&mut hq, "INSERT INTO kv VALUES (1, 'old', 1)").await?;
     topology.catches_up().await?;
     sql::execute(&mut hq, "UPDATE kv SET v = 'first'").await?;
     sql::execute(&mut eu, "UPDATE kv SET v = 'second'").await?;
-    let mut process = topology.start(&["run"])?;
+    let mut process = topology.start(run)?;
     topology.comes_to_rest(&mut [&mut process]).await?;
     assert_eq!(topology.check("kv").await?[0], "(1,second,1)");
     Ok(process)
@@ -50,7 +50,14 @@ fn id(conflict: &Value) -> Result<&str> {
 async fn a_person_can_take_the_side_that_lost() -> Result<()> {
     let _servers = gate::shared().await;
     let mut topology = Topology::create("decide", &["hq", "eu"], &["kv"], KV).await?;
-    let mut process = meet(&topology).await?;
+    let metrics = free_address()?;
+    let mut process = meet(&topology, &["run", "--metrics-address", &metrics]).await?;
+    for node in ["hq", "eu"] {
+        let job = format!("sync_job=\"{}.{node}\",table_name=\"public.kv\"", topology.name);
+        let of = "resolution_strategy=\"last_write_wins\",conflict_type=\"update_update\"";
+        measured(&metrics, &format!("conflict_count{{{job},{of}}} 1")).await?;
+        measured(&metrics, &format!("sync_lag_seconds{{{job}}} 0")).await?;
+    }
     let all = listed(&topology).await?;
     ensure!(all.len() == 2, "{all:?}");
     let (at_eu, at_hq) = (&all[0], &all[1]);
@@ -110,7 +117,10 @@ async fn a_person_can_take_the_side_that_lost() -> Result<()> {
 
     let (address, posts) = listen()?;
     topology.log = vec![format!("alerting: {{threshold: 1, notify: ['webhook:{address}', log]}}")];
-    let mut process = topology.start(&["consume", "--node", "eu"])?;
+    let mut process = topology.start(&["consume", "--node", "eu", "--metrics-address", &metrics])?;
+    for (gauge, value) in [("conflicts_within_hour", 1), ("conflict_threshold", 1)] {
+        measured(&metrics, &format!("{gauge}{{sync_job=\"{}.eu\"}} {value}", topology.name)).await?;
+    }
     process.said("many conflicts within an hour", sync::PATIENCE).await?;
     tokio::time::sleep(Duration::from_secs(3)).await;
     process.stop().await?;
@@ -128,7 +138,7 @@ async fn a_masked_value_is_not_written() -> Result<()> {
     let _servers = gate::shared().await;
     let mut topology = Topology::create("masked", &["hq", "eu"], &["kv"], KV).await?;
     topology.log = vec!["mask: [v]".to_owned()];
-    let mut process = meet(&topology).await?;
+    let mut process = meet(&topology, &["run"]).await?;
     let all = listed(&topology).await?;
     let one = id(all.first().context("a conflict")?)?;
     let text = says(&topology, &["conflicts", "resolve", one, "--take", "source"], 1).await?;
@@ -188,6 +198,21 @@ async fn a_person_decides_about_columns_and_deletes() -> Result<()> {
 /// waits under these rules.
 fn sides(conflict: &Value, is: impl Fn(&Value) -> bool) -> [&'static str; 2] {
     if is(&conflict["source_value"]) { ["source", "target"] } else { ["target", "source"] }
+}
+
+/// An address that nobody listens at.
+fn free_address() -> Result<String> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
+}
+
+/// Waits until a metric has a value.
+async fn measured(address: &str, line: &str) -> Result<()> {
+    let url = format!("http://{address}/metrics");
+    let is_there = async || {
+        let answer = reqwest::get(&url).await.ok()?.text().await.ok()?;
+        answer.lines().any(|other| other == line).then_some(())
+    };
+    sync::wait_until(line, async || is_there().await.is_some()).await
 }
 
 /// Bodies that were posted.
