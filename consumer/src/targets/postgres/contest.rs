@@ -16,6 +16,7 @@ mod log;
 mod look;
 mod settle;
 mod states;
+mod system;
 mod table;
 mod tell;
 mod tombstones;

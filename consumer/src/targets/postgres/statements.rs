@@ -32,17 +32,23 @@ impl StatementColumn {
         };
         Ok(Self { name: quote_identifier(name)?, codec, cast })
     }
+
+    /// `unnest($2::…[])`.
+    pub(super) fn unnest(&self, parameter: usize) -> String {
+        format!("pg_catalog.unnest({})", self.array(parameter))
+    }
+
+    /// `$2::…[]`.
+    pub(super) fn array(&self, parameter: usize) -> String {
+        format!("${parameter}::pg_catalog.{}[]", self.codec.element().0)
+    }
 }
 
-/// `unnest($1::…[], …) AS u (c0, …)`.
-fn unnest(columns: &[&StatementColumn]) -> String {
-    let parameters: Vec<String> = columns
-        .iter()
-        .enumerate()
-        .map(|(index, column)| format!("${}::pg_catalog.{}[]", index + 1, column.codec.element().0))
-        .collect();
+/// `(SELECT unnest($1::…[]), …) AS u (c0, …)`. In FROM itself, `unnest` would put all rows into a store first.
+pub(super) fn unnest(columns: &[&StatementColumn]) -> String {
+    let rows: Vec<String> = (1..).zip(columns).map(|(number, column)| column.unnest(number)).collect();
     let names: Vec<String> = (0..columns.len()).map(|index| format!("c{index}")).collect();
-    format!("unnest({}) AS u ({})", parameters.join(", "), names.join(", "))
+    format!("(SELECT {}) AS u ({})", rows.join(", "), names.join(", "))
 }
 
 fn names<'a>(columns: impl Iterator<Item = &'a StatementColumn>) -> String {
@@ -131,7 +137,8 @@ mod tests {
             upsert("\"s\".\"t\"", &[&id, &kind, &price], &[&id], true),
             "INSERT INTO \"s\".\"t\" (\"id\", \"Kind\", \"price\") OVERRIDING SYSTEM VALUE \
              SELECT u.c0, u.c1::\"pg_catalog\".\"varchar\", u.c2::pg_catalog.\"numeric\"::pg_catalog.money \
-             FROM unnest($1::pg_catalog.int8[], $2::pg_catalog.text[], $3::pg_catalog.text[]) AS u (c0, c1, c2) \
+             FROM (SELECT pg_catalog.unnest($1::pg_catalog.int8[]), pg_catalog.unnest($2::pg_catalog.text[]), \
+             pg_catalog.unnest($3::pg_catalog.text[])) AS u (c0, c1, c2) \
              ON CONFLICT (\"id\") DO UPDATE SET \"Kind\" = EXCLUDED.\"Kind\", \"price\" = EXCLUDED.\"price\""
         );
         assert!(
@@ -139,13 +146,15 @@ mod tests {
         );
         assert_eq!(
             delete("t", &[&kind, &id]),
-            "DELETE FROM t AS t USING unnest($1::pg_catalog.text[], $2::pg_catalog.int8[]) AS u (c0, c1) \
+            "DELETE FROM t AS t USING (SELECT pg_catalog.unnest($1::pg_catalog.text[]), \
+             pg_catalog.unnest($2::pg_catalog.int8[])) AS u (c0, c1) \
              WHERE t.\"Kind\" = u.c0::\"pg_catalog\".\"varchar\" AND t.\"id\" = u.c1"
         );
         assert_eq!(
             update("t", &[&id], &[&kind]),
             "UPDATE t AS t SET \"Kind\" = u.c1::\"pg_catalog\".\"varchar\" \
-             FROM unnest($1::pg_catalog.int8[], $2::pg_catalog.text[]) AS u (c0, c1) WHERE t.\"id\" = u.c0"
+             FROM (SELECT pg_catalog.unnest($1::pg_catalog.int8[]), pg_catalog.unnest($2::pg_catalog.text[])) \
+             AS u (c0, c1) WHERE t.\"id\" = u.c0"
         );
         assert!(update("t", &[&id], &[]).starts_with("SELECT FROM t AS t JOIN"));
     }

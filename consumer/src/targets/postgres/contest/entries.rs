@@ -12,6 +12,7 @@ use syncline_transforms::resolve::row::{Stored, Version};
 
 use super::super::error::Doing;
 use super::fold::{Found, Unsettled};
+use super::system::Tid;
 use crate::targets::TargetError;
 
 /// How long a batch waits for a transaction to become visible, before others get their turn.
@@ -57,14 +58,14 @@ async fn insert(
     let values: Vec<Option<&Entry>> = guesses.iter().map(Option::as_ref).collect();
     let query = sqlx::query(
         "INSERT INTO _syncline.row_stamps AS s (table_name, key, clock_us, counter, origin, topic_partition, \
-         record_offset, seen, deleted, row_xmin) SELECT $1, u.* FROM unnest($2::bytea[], $3::int8[], $4::int8[], \
-         $5::text[], $6::int8[], $7::int8[], $8::text[], $9::bool[], $10::int8[]) AS u ON CONFLICT DO NOTHING \
-         RETURNING s.key, s.ctid::text",
+         record_offset, seen, deleted, row_xmin) SELECT $1, unnest($2::bytea[]), unnest($3::int8[]), unnest($4::int8[]), \
+         unnest($5::text[]), unnest($6::int8[]), unnest($7::int8[]), unnest($8::text[]), unnest($9::bool[]), \
+         unnest($10::int8[]) ON CONFLICT DO NOTHING RETURNING s.key, s.ctid",
     );
     let query = query.bind(table).bind(missing.iter().map(|place| keys[*place]).collect::<Vec<_>>());
     for row in bind(query, &values).fetch_all(conn).await.map_err(|error| DOING.error(error))? {
         let key: &[u8] = row.try_get(0).map_err(|error| DOING.error(error))?;
-        let place: String = row.try_get(1).map_err(|error| DOING.error(error))?;
+        let place: Tid = row.try_get(1).map_err(|error| DOING.error(error))?;
         if let Ok(number) = missing.binary_search_by_key(&key, |place| keys[*place]) {
             let guessed = guesses[number].clone();
             all[missing[number]] = Some(Found { place, guessed, locked: true, ..Found::default() });
@@ -100,7 +101,7 @@ async fn select(
     all: &mut [Option<Found>],
 ) -> Result<(), TargetError> {
     let rows = sqlx::query(
-        "SELECT s.ctid::text AS place, s.key, s.clock_us, s.counter, s.origin, s.topic_partition, s.record_offset, \
+        "SELECT s.ctid AS place, s.key, s.clock_us, s.counter, s.origin, s.topic_partition, s.record_offset, \
          s.seen, s.deleted, s.row_xmin, s.state::text AS state, s.held::text AS held, s.row_key IS NOT NULL AS unsettled, s.fence, s.fence_row, \
          EXISTS (SELECT FROM _syncline.waiting w WHERE w.table_name = s.table_name AND w.key = s.key) AS waits \
          FROM _syncline.row_stamps s WHERE s.table_name = $1 AND s.key = ANY ($2::bytea[]) ORDER BY s.key FOR UPDATE OF s",
@@ -184,12 +185,12 @@ pub(super) async fn write(
     let query = sqlx::query(
         "UPDATE _syncline.row_stamps AS s SET clock_us = u.clock_us, counter = u.counter, origin = u.origin, \
          topic_partition = u.topic_partition, record_offset = u.record_offset, seen = u.seen, deleted = u.deleted, \
-         row_xmin = u.row_xmin FROM unnest($2::text[]::tid[], $3::int8[], $4::int8[], $5::text[], $6::int8[], \
-         $7::int8[], $8::text[], $9::bool[], $10::int8[]) AS u (place, clock_us, counter, origin, topic_partition, \
-         record_offset, seen, deleted, row_xmin) \
-         WHERE s.ctid = ANY ($2::text[]::tid[]) AND s.ctid = u.place AND s.table_name = $1",
+         row_xmin = u.row_xmin FROM (SELECT unnest($1::tid[]), unnest($2::int8[]), unnest($3::int8[]), unnest($4::text[]), \
+         unnest($5::int8[]), unnest($6::int8[]), unnest($7::text[]), unnest($8::bool[]), unnest($9::int8[])) \
+         AS u (place, clock_us, counter, origin, topic_partition, record_offset, seen, deleted, row_xmin) \
+         WHERE s.ctid = u.place",
     );
-    let query = query.bind(table).bind(entries.iter().map(|(found, _)| found.place.as_str()).collect::<Vec<_>>());
+    let query = query.bind(entries.iter().map(|(found, _)| found.place).collect::<Vec<_>>());
     let written = bind(query, &values).execute(conn).await.map_err(|error| DOING.error(error))?;
     all_written(&written, entries.len(), table)
 }

@@ -5,11 +5,13 @@ use syncline_transforms::resolve::row::{ConflictType, Decision, Operation, Store
 use syncline_transforms::resolve::show::HeldRecord;
 use syncline_transforms::resolve::state::{Image, State};
 
+use super::system::Tid;
+
 /// What the database holds about a key.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Found {
     /// Where the entry is, a `ctid`.
-    pub(super) place: String,
+    pub(super) place: Tid,
     /// What a new entry was made with, though nothing is known yet.
     pub(super) guessed: Option<Entry>,
     /// What is known of the row.
@@ -17,7 +19,7 @@ pub(super) struct Found {
     /// The row's `xmin`; `None` where there is no row.
     pub(super) row: Option<u32>,
     /// Where the row is, a `ctid`, unless it is in a partition.
-    pub(super) row_place: Option<String>,
+    pub(super) row_place: Option<Tid>,
     /// Whether the row is ours until the end of the transaction; true where there is none and one could be inserted.
     pub(super) locked: bool,
     /// Whether earlier records of the key wait.

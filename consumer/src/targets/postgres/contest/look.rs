@@ -6,6 +6,7 @@ use super::super::error::Doing;
 use super::by_columns::arranged;
 use super::decide::Contest;
 use super::fold::Found;
+use super::system::Xid;
 use super::table::{CellArray, Image, RowAt};
 use crate::targets::TargetError;
 
@@ -55,11 +56,11 @@ async fn look_at(
         query = query.bind(array);
     }
     for row in query.fetch_all(conn).await.map_err(|error| doing.error(error))? {
-        let read = || Ok((row.try_get::<i64, _>(0)?, row.try_get::<i64, _>(1)?));
+        let read = || Ok((row.try_get::<i64, _>(0)?, row.try_get::<Xid, _>(1)?));
         let (number, xmin) = read().map_err(|error| doing.error(error))?;
         let place = usize::try_from(number - 1).ok().and_then(|number| wanted.get(number));
         if let Some(place) = place {
-            found[*place].row = u32::try_from(xmin).ok();
+            found[*place].row = Some(xmin.0);
             found[*place].row_place = row.try_get(2).map_err(|error| doing.error(error))?;
             if values {
                 let values: Image = row.try_get(3).map_err(|error| doing.error(error))?;

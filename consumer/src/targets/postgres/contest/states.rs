@@ -8,13 +8,14 @@ use syncline_transforms::resolve::echo;
 use super::columns::StateEntry;
 use super::entries::{DOING, all_written};
 use super::fold::Unsettled;
+use super::system::Tid;
 use super::waiting::Place;
 use crate::targets::TargetError;
 
 /// An entry to be written.
 pub(super) struct StateRow<'a> {
     /// Where it is.
-    pub(super) place: &'a str,
+    pub(super) place: Tid,
     pub(super) entry: &'a StateEntry,
     /// The key's columns as texts in JSON, where the row has to be looked at again.
     pub(super) row_key: Option<&'a str>,
@@ -45,11 +46,11 @@ pub(super) async fn write(
     let written = sqlx::query(
         "UPDATE _syncline.row_stamps AS s SET state = u.state::jsonb, row_xmin = u.row_xmin, held = u.held::jsonb, \
          fence = u.fence, fence_row = u.fence_row, row_key = u.row_key::jsonb, deleted = u.deleted \
-         FROM unnest($2::text[]::tid[], $3::text[], $4::int8[], $5::text[], $6::int8[], $7::int8[], $8::text[], $9::bool[]) \
+         FROM (SELECT unnest($1::tid[]), unnest($2::text[]), unnest($3::int8[]), unnest($4::text[]), unnest($5::int8[]), \
+         unnest($6::int8[]), unnest($7::text[]), unnest($8::bool[])) \
          AS u (place, state, row_xmin, held, fence, fence_row, row_key, deleted) \
-         WHERE s.ctid = ANY ($2::text[]::tid[]) AND s.ctid = u.place AND s.table_name = $1",
+         WHERE s.ctid = u.place",
     )
-    .bind(table)
     .bind(rows.iter().map(|row| row.place).collect::<Vec<_>>())
     .bind(rows.iter().map(json).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.entry.noted.map(i64::from)).collect::<Vec<_>>())

@@ -41,17 +41,16 @@ impl ContestTable {
         self.key.iter().map(|index| &self.columns[*index].1).collect()
     }
 
-    /// `SELECT n, xmin, place` of the rows that are there, by key; the place only of those that are in no partition. With
-    /// `lock` of those that nobody else has locked, which are locked then; with `values` as texts behind.
+    /// `SELECT n, xmin, place` of the rows that are there, by key, in any order; the place only of those that are in no
+    /// partition. With `lock` of those that nobody else has locked, which are locked then; with `values` as texts behind.
     pub(super) fn look(&self, lock: bool, values: bool) -> String {
         let lock = if lock { " FOR UPDATE OF t SKIP LOCKED" } else { "" };
         let texts = |(_, column): &(usize, StatementColumn)| format!("t.{}::pg_catalog.text", column.name);
         let texts: Vec<String> = self.columns.iter().filter(|_| values).map(texts).collect();
         let values = if values { format!(", ARRAY[{}]", texts.join(", ")) } else { String::new() };
         format!(
-            "SELECT u.n, t.xmin::pg_catalog.text::pg_catalog.int8, \
-             CASE t.tableoid WHEN {}::pg_catalog.regclass THEN t.ctid::pg_catalog.text END{values} \
-             FROM {} JOIN {} AS t ON {} ORDER BY u.n{lock}",
+            "SELECT u.n, t.xmin, CASE t.tableoid WHEN {}::pg_catalog.regclass THEN t.ctid END{values} \
+             FROM {} JOIN {} AS t ON {}{lock}",
             quote_literal(&self.table),
             numbered(&self.key_columns(), 1),
             self.table,
@@ -117,20 +116,20 @@ impl ContestTable {
     /// Overwrites rows that are locked, where they are, which costs less than to find them by key. None without columns
     /// beside the key. Parameters: the places, then all columns.
     pub(super) fn overwrite(&self) -> Option<String> {
-        let (mut assignments, mut types, mut names) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut assignments, mut rows, mut names) = (Vec::new(), Vec::new(), Vec::new());
         for (index, (_, column)) in self.columns.iter().enumerate() {
             if !self.key.contains(&index) {
                 assignments.push(format!("{} = u.c{index}{}", column.name, column.cast));
             }
-            types.push(format!("${}::pg_catalog.{}[]", index + 2, column.codec.element().0));
+            rows.push(column.unnest(index + 2));
             names.push(format!("c{index}"));
         }
         let text = format!(
-            "UPDATE ONLY {} AS t SET {} FROM unnest($1::text[]::tid[], {}) AS u (place, {}) \
-             WHERE t.ctid = ANY ($1::text[]::tid[]) AND t.ctid = u.place",
+            "UPDATE ONLY {} AS t SET {} FROM (SELECT pg_catalog.unnest($1::tid[]), {}) AS u (place, {}) \
+             WHERE t.ctid = u.place",
             self.table,
             assignments.join(", "),
-            types.join(", "),
+            rows.join(", "),
             names.join(", ")
         );
         (!assignments.is_empty()).then_some(text)
@@ -170,15 +169,16 @@ pub(super) fn image_limits(log: &ConflictLog) -> (i64, &[String]) {
     (i64::try_from(log.largest_value).unwrap_or(i64::MAX), &log.masked)
 }
 
-/// `unnest($first::…[], …) WITH ORDINALITY AS u (c0, …, n)`.
+/// `(SELECT unnest($first::…[]), …, generate_subscripts(…)) AS u (c0, …, n)`.
 fn numbered(columns: &[&StatementColumn], first: usize) -> String {
-    let parameters: Vec<String> = columns
-        .iter()
-        .enumerate()
-        .map(|(index, column)| format!("${}::pg_catalog.{}[]", index + first, column.codec.element().0))
-        .collect();
+    let rows: Vec<String> = (first..).zip(columns).map(|(number, column)| column.unnest(number)).collect();
     let names: Vec<String> = (0..columns.len()).map(|index| format!("c{index}")).collect();
-    format!("unnest({}) WITH ORDINALITY AS u ({}, n)", parameters.join(", "), names.join(", "))
+    let numbers = columns.first().map(|column| column.array(first)).unwrap_or_default();
+    format!(
+        "(SELECT {}, pg_catalog.generate_subscripts({numbers}, 1)::pg_catalog.int8) AS u ({}, n)",
+        rows.join(", "),
+        names.join(", ")
+    )
 }
 
 /// A row's values as PostgreSQL's texts, in the order of a contested table's columns.

@@ -13,6 +13,7 @@ use super::entries;
 use super::fold::Found;
 use super::log::{self, Line};
 use super::states::{self, StateRow};
+use super::system::Tid;
 use super::table::{CellArray, ContestTable, RowAt, key_texts, rows_of};
 use crate::config::NodeSettings;
 use crate::targets::{Contested, TargetError};
@@ -98,7 +99,7 @@ async fn overwrite(conn: &mut PgConnection, updates: &[(RowAt<'_>, &Found)]) -> 
     for same in updates.chunk_by(|(a, _), (b, _)| std::ptr::eq(a.table, b.table)) {
         let table = same[0].0.table;
         let rows: Vec<RowAt<'_>> = same.iter().map(|(row, _)| *row).collect();
-        let places: Option<Vec<&str>> = same.iter().map(|(_, found)| found.row_place.as_deref()).collect();
+        let places: Option<Vec<Tid>> = same.iter().map(|(_, found)| found.row_place).collect();
         let (Some(places), Some(text)) = (places, table.overwrite()) else {
             run(conn, &rows, "writing to", ContestTable::upsert, false).await?;
             continue;
@@ -174,7 +175,7 @@ async fn write_columns<'a>(
         again.iter().map(|key| serde_json::to_string(key).expect("texts can be written")).collect();
     let mut again = again.iter();
     let changed = changed.into_iter().map(|(found, entry)| StateRow {
-        place: &found.place,
+        place: found.place,
         entry,
         row_key: entry.unsettled.and_then(|_| again.next()).map(String::as_str),
     });
