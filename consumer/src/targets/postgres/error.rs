@@ -8,16 +8,30 @@ use syncline_runtime::retry::ErrorClass;
 
 use crate::targets::TargetError;
 
-const LOCK_NOT_AVAILABLE: &str = "55P03";
+/// The cause of an error that other sessions may have brought about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Contention {
+    /// `lock_timeout`.
+    #[error("another session has it locked")]
+    Locked,
+    /// A unique index.
+    #[error("there is a row with the same key")]
+    Inserted,
+}
 
-/// The cause of an error that is no more than `lock_timeout`.
-#[derive(Debug, thiserror::Error)]
-#[error("another session has it locked")]
-struct LockTimeout;
+impl Contention {
+    fn of_sqlstate(code: &str) -> Option<Self> {
+        match code {
+            "55P03" => Some(Self::Locked),
+            "23505" => Some(Self::Inserted),
+            _ => None,
+        }
+    }
 
-/// Whether nothing is wrong but that another session held a lock for too long.
-pub(super) fn is_lock_timeout(error: &TargetError) -> bool {
-    error.source.as_ref().is_some_and(|source| source.is::<LockTimeout>())
+    /// The cause of an error, if it is one of these.
+    pub(super) fn of(error: &TargetError) -> Option<Self> {
+        error.source.as_ref().and_then(|source| source.downcast_ref()).copied()
+    }
 }
 
 /// What was being done when an error came.
@@ -69,7 +83,7 @@ impl Doing<'_> {
             }
         }
         // The server's error is not handed on as the cause: its detail holds row values.
-        let source = (code == LOCK_NOT_AVAILABLE).then(|| LockTimeout.into());
+        let source = Contention::of_sqlstate(code).map(Into::into);
         TargetError { class, message, table: index, source }
     }
 }

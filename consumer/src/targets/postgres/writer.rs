@@ -18,7 +18,7 @@ use super::barriers;
 use super::bind::ColumnArray;
 use super::contest::{self, Keys};
 use super::described;
-use super::error::{Doing, is_lock_timeout};
+use super::error::{Contention, Doing};
 use super::plan::PostgresPlan;
 use super::progress;
 use crate::config::{NodeSettings, SinkSettings};
@@ -28,6 +28,9 @@ use crate::targets::{
 
 /// How often a row that is always locked is queued up for.
 const INSISTENCE: Duration = Duration::from_secs(2);
+
+/// How long others are reckoned with who have inserted the same keys.
+const CARE: Duration = Duration::from_secs(10);
 
 /// Held by a transaction that changes tables: \"sync\" and \"ddl\" as numbers.
 const CHANGING_TABLES: &str = "SELECT pg_catalog.pg_advisory_xact_lock(1937337955, 6581356)";
@@ -39,6 +42,8 @@ pub(super) struct PostgresWriter {
     node: Option<Arc<NodeSettings>>,
     /// How far the round through what waits has come.
     round: contest::Round,
+    /// When somebody else was met who inserts the same keys.
+    met_others: Option<Instant>,
     /// When a row was last queued up for.
     insisted: Instant,
     /// `None` after an error that left the connection in an unknown state.
@@ -59,7 +64,41 @@ impl PostgresWriter {
         node: Option<Arc<NodeSettings>>,
         conn: PgConnection,
     ) -> Self {
-        Self { connector, sink, node, round: contest::Round::default(), insisted: Instant::now(), conn: Some(conn) }
+        Self {
+            connector,
+            sink,
+            node,
+            round: contest::Round::default(),
+            met_others: None,
+            insisted: Instant::now(),
+            conn: Some(conn),
+        }
+    }
+
+    /// Writes to a node as if nobody else inserted the same keys, which costs least; where somebody does, with more and more
+    /// care.
+    async fn write_to_node(
+        &mut self,
+        conn: &mut PgConnection,
+        batch: &Batch<'_>,
+        steps: &[Step<'_>],
+        node: &NodeSettings,
+    ) -> Result<Written, TargetError> {
+        let shares = self.met_others.is_some_and(|met| met.elapsed() < CARE);
+        let mut keys = if shares { Keys::Shared } else { Keys::Fresh };
+        loop {
+            let result = write(conn, batch, steps, Some((node, keys))).await;
+            let Err(error) = &result else { return result };
+            keys = match (Contention::of(error), keys) {
+                (Some(Contention::Inserted), Keys::Fresh) => Keys::Shared,
+                (Some(Contention::Locked), Keys::Fresh | Keys::Shared) => Keys::Contended,
+                _ => return result,
+            };
+            self.met_others = Some(Instant::now());
+            if error.class == ErrorClass::Transient {
+                control(conn, "ROLLBACK").await?;
+            }
+        }
     }
 
     /// The connection, taken out: whoever finds it usable afterwards puts it back.
@@ -125,12 +164,10 @@ impl Writer for PostgresWriter {
     async fn write(&mut self, batch: &Batch<'_>) -> Result<Written, TargetError> {
         let steps = steps(batch)?;
         let mut conn = self.take().await?;
-        let node = |keys| self.node.as_deref().map(|node| (node, keys));
-        let mut result = write(&mut conn, batch, &steps, node(Keys::Fresh)).await;
-        if self.node.is_some() && result.as_ref().is_err_and(is_lock_timeout) {
-            control(&mut conn, "ROLLBACK").await?;
-            result = write(&mut conn, batch, &steps, node(Keys::Contended)).await;
-        }
+        let result = match self.node.clone() {
+            None => write(&mut conn, batch, &steps, None).await,
+            Some(node) => self.write_to_node(&mut conn, batch, &steps, &node).await,
+        };
         self.put_back(conn, &result);
         result
     }

@@ -32,7 +32,7 @@ pub(super) async fn by_columns<'a>(
 ) -> Result<Decided<'a>, TargetError> {
     let (mine, before) = (entries::my_xmin(conn).await?, before_the_first_sync(node));
     let Some(first) = contests.first().map(|contest| contest.row.table) else {
-        return Ok(Decided { name, entrants, keys: Vec::new(), by_columns: None });
+        return Ok(Decided { name, entrants, keys: Vec::new(), by_columns: None, known });
     };
     let (table, plan) = described::planned(conn, node, name, &first.names).await?;
     let images = images(conn, &entrants, &first.names).await?;
@@ -77,7 +77,7 @@ pub(super) async fn by_columns<'a>(
         Some(Decision { key, row, turns, found, verdict: Verdict::Columns(resolution?) })
     });
     let keys = keys.collect();
-    Ok(Decided { name, entrants, keys, by_columns: Some(ByColumns { table, images }) })
+    Ok(Decided { name, entrants, keys, by_columns: Some(ByColumns { table, images }), known })
 }
 
 /// Decides keys whose rows are looked at again. `rows` have the keys' columns.
@@ -89,7 +89,7 @@ pub(super) async fn look_again<'a>(
     known: Keys,
 ) -> Result<Decided<'a>, TargetError> {
     let keys: Vec<&[u8]> = rows.iter().map(|(key, _)| *key).collect();
-    let found = entries::lock(conn, name, &keys, |_| None).await?;
+    let found = entries::lock(conn, name, &keys, known, |_| None).await?;
     let contests = rows.into_iter().map(|(key, row)| Contest { key, row, turns: 0..0, quiet: false }).collect();
     by_columns(conn, node, name, (Vec::new(), contests, found), known).await
 }

@@ -42,6 +42,7 @@ pub(super) struct Decided<'a> {
     pub(super) keys: Vec<Decision<'a>>,
     /// Where the table's rule looks at more than stamps.
     pub(super) by_columns: Option<ByColumns>,
+    pub(super) known: Keys,
 }
 
 /// A key, with what was found and what becomes of its row.
@@ -116,8 +117,10 @@ fn is_by_stamps(node: &NodeSettings, table: &str) -> bool {
 /// What is known of the keys that changes are about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) enum Keys {
-    /// A key without a row is taken for free.
+    /// A key without a row is taken for free, and one without an entry for nobody else's.
     Fresh,
+    /// The same changes met one that somebody else has inserted just now.
+    Shared,
     /// The same changes met one that an open transaction has inserted: which ones it has is found out.
     Contended,
     /// Their changes have waited; it is found out as well, in this time.
@@ -128,7 +131,7 @@ impl Keys {
     /// How long it may take to find out which keys an open transaction has inserted.
     pub(super) fn trial(self) -> Option<Duration> {
         match self {
-            Self::Fresh => None,
+            Self::Fresh | Self::Shared => None,
             Self::Contended => Some(Duration::from_secs(2)),
             Self::Due(longest) => Some(longest),
         }
@@ -155,7 +158,7 @@ pub(super) async fn decide<'a>(
     }
     let keys: Vec<&[u8]> = contests.iter().map(|contest| contest.key).collect();
     if !is_by_stamps(node, name) {
-        let found = entries::lock(conn, name, &keys, |_| None).await?;
+        let found = entries::lock(conn, name, &keys, known, |_| None).await?;
         return by_columns(conn, node, name, (entrants, contests, found), known).await;
     }
     let (mine, before) = (entries::my_xmin(conn).await?, before_the_first_sync(node));
@@ -163,7 +166,7 @@ pub(super) async fn decide<'a>(
         let contest: &Contest<'_> = &contests[place];
         likely(&as_turns(&entrants[contest.turns.clone()]), mine, &before)
     };
-    let mut found = entries::lock(conn, name, &keys, guess).await?;
+    let mut found = entries::lock(conn, name, &keys, known, guess).await?;
     found.iter_mut().for_each(|found| found.waits &= !matches!(known, Keys::Due(_)));
     by_stamps(conn, name, (mine, &before), (entrants, contests, found), known).await
 }
@@ -210,7 +213,7 @@ async fn by_stamps<'a>(
         Decision { key, row, turns, found, verdict: Verdict::Row(outcome) }
     });
     let keys = keys.collect();
-    Ok(Decided { name, entrants, keys, by_columns: None })
+    Ok(Decided { name, entrants, keys, by_columns: None, known })
 }
 
 pub(super) fn as_turns<'t>(entrants: &'t [Entrant<'_>]) -> Vec<Turn<'t>> {

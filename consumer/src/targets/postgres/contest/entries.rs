@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgArguments, PgQueryResult, PgRow};
 use sqlx::query::Query;
-use sqlx::{PgConnection, Postgres, Row};
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row};
 use syncline_event::stamp::{Seen, Stamp};
 use syncline_runtime::retry::ErrorClass;
 use syncline_transforms::resolve::echo::{self, Entry};
 use syncline_transforms::resolve::row::{Stored, Version};
 
 use super::super::error::Doing;
+use super::decide::Keys;
 use super::fold::{Found, Unsettled};
 use super::system::Tid;
 use crate::targets::TargetError;
@@ -28,13 +29,14 @@ pub(super) async fn lock(
     conn: &mut PgConnection,
     table: &str,
     keys: &[&[u8]],
+    known: Keys,
     guess: impl Fn(usize) -> Option<Entry>,
 ) -> Result<Vec<Found>, TargetError> {
     let mut all: Vec<Option<Found>> = vec![None; keys.len()];
     select(conn, table, keys, keys, &mut all).await?;
     let missing: Vec<usize> = (0..keys.len()).filter(|place| all[*place].is_none()).collect();
     if !missing.is_empty() {
-        insert(conn, table, keys, missing, guess, &mut all).await?;
+        insert(conn, table, (keys, known), missing, guess, &mut all).await?;
         // Somebody else has made them meanwhile.
         let missing: Vec<&[u8]> = (0..keys.len()).filter(|place| all[*place].is_none()).map(|at| keys[at]).collect();
         if !missing.is_empty() {
@@ -49,20 +51,25 @@ pub(super) async fn lock(
 async fn insert(
     conn: &mut PgConnection,
     table: &str,
-    keys: &[&[u8]],
+    (keys, known): (&[&[u8]], Keys),
     missing: Vec<usize>,
     guess: impl Fn(usize) -> Option<Entry>,
     all: &mut [Option<Found>],
 ) -> Result<(), TargetError> {
     let guesses: Vec<Option<Entry>> = missing.iter().map(|place| guess(*place)).collect();
     let values: Vec<Option<&Entry>> = guesses.iter().map(Option::as_ref).collect();
-    let query = sqlx::query(
+    let mut text = String::from(
         "INSERT INTO _syncline.row_stamps AS s (table_name, key, clock_us, counter, origin, topic_partition, \
          record_offset, seen, deleted, row_xmin) SELECT $1, unnest($2::bytea[]), unnest($3::int8[]), unnest($4::int8[]), \
          unnest($5::text[]), unnest($6::int8[]), unnest($7::int8[]), unnest($8::text[]), unnest($9::bool[]), \
-         unnest($10::int8[]) ON CONFLICT DO NOTHING RETURNING s.key, s.ctid",
+         unnest($10::int8[])",
     );
-    let query = query.bind(table).bind(missing.iter().map(|place| keys[*place]).collect::<Vec<_>>());
+    if known != Keys::Fresh {
+        text.push_str(" ON CONFLICT DO NOTHING");
+    }
+    text.push_str(" RETURNING s.key, s.ctid");
+    let query =
+        sqlx::query(AssertSqlSafe(text)).bind(table).bind(missing.iter().map(|place| keys[*place]).collect::<Vec<_>>());
     for row in bind(query, &values).fetch_all(conn).await.map_err(|error| DOING.error(error))? {
         let key: &[u8] = row.try_get(0).map_err(|error| DOING.error(error))?;
         let place: Tid = row.try_get(1).map_err(|error| DOING.error(error))?;

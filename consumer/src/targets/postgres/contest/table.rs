@@ -135,11 +135,14 @@ impl ContestTable {
         (!assignments.is_empty()).then_some(text)
     }
 
-    /// Inserts rows whose keys are free. Parameters: all columns.
+    /// Inserts rows. Parameters: all columns.
+    pub(super) fn insert(&self) -> String {
+        statements::insert(&self.table, &self.all(), self.identity)
+    }
+
+    /// Inserts rows whose keys are free, at half as much again. Parameters: all columns.
     pub(super) fn insert_free(&self) -> String {
-        let mut text = statements::insert(&self.table, &self.all(), self.identity);
-        text.push_str(" ON CONFLICT DO NOTHING");
-        text
+        self.insert() + " ON CONFLICT DO NOTHING"
     }
 
     /// Deletes rows. Parameters: the key's columns.

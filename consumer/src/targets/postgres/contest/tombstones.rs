@@ -12,6 +12,7 @@ use syncline_event::stamp::Seen;
 use syncline_transforms::resolve::row::Version;
 
 use super::super::error::Doing;
+use super::decide::Keys;
 use super::fold::Found;
 use super::{entries, fences};
 use crate::config::NodeSettings;
@@ -113,7 +114,7 @@ async fn step(
     .map_err(|error| DOING.error(error))?;
     let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
     // Read behind the lock: what waits for a key was set aside by whoever had it before.
-    let found = entries::lock(&mut transaction, table, &keys, |_| None).await?;
+    let found = entries::lock(&mut transaction, table, &keys, Keys::Shared, |_| None).await?;
     let (mut passed, mut unmarked) = (Vec::new(), false);
     for (key, found) in keys.iter().zip(&found) {
         let versions = versions(found);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::PgConnection;
 
-use super::super::error::is_lock_timeout;
+use super::super::error::Contention;
 use super::super::writer::control;
 use super::table::RowAt;
 use super::write::insert_free;
@@ -49,7 +49,7 @@ async fn are_free(conn: &mut PgConnection, rows: &[RowAt<'_>]) -> Result<bool, T
     control(conn, BEGIN).await?;
     let inserted = insert_free(conn, rows).await;
     if let Err(error) = &inserted
-        && !is_lock_timeout(error)
+        && Contention::of(error) != Some(Contention::Locked)
     {
         return inserted.map(|_| false);
     }

@@ -8,7 +8,7 @@ use syncline_transforms::resolve::show::Write;
 use super::super::error::Doing;
 use super::super::writer::control;
 use super::by_columns::ByColumns;
-use super::decide::{Decided, Decision, Entrant, Verdict};
+use super::decide::{Decided, Decision, Entrant, Keys, Verdict};
 use super::entries;
 use super::fold::Found;
 use super::log::{self, Line};
@@ -62,7 +62,7 @@ async fn write_rows<'a>(
     }
     run(conn, &deletes, "deleting from", ContestTable::delete, true).await?;
     overwrite(conn, &updates).await?;
-    insert(conn, &inserts).await?;
+    insert(conn, &inserts, decided.known).await?;
     entries::write(conn, name, &changed).await?;
     log::after(conn, table, &mut lines, &node.log).await?;
     Ok(lines.into_iter().map(|(line, _)| line).collect())
@@ -70,10 +70,13 @@ async fn write_rows<'a>(
 
 /// Inserts rows. Fails where somebody else has put one meanwhile, or is about to: all is decided again with what is there
 /// then.
-async fn insert(conn: &mut PgConnection, rows: &[RowAt<'_>]) -> Result<(), TargetError> {
+async fn insert(conn: &mut PgConnection, rows: &[RowAt<'_>], known: Keys) -> Result<(), TargetError> {
     let Some(first) = rows.first() else { return Ok(()) };
     control(conn, "SET LOCAL lock_timeout = '300ms'").await?;
-    let inserted = insert_free(conn, rows).await?;
+    let inserted = match known {
+        Keys::Fresh => run(conn, rows, "inserting into", ContestTable::insert, false).await?,
+        _ => insert_free(conn, rows).await?,
+    };
     control(conn, "SET LOCAL lock_timeout = '30s'").await?;
     if inserted == rows.len() as u64 {
         return Ok(());
@@ -169,7 +172,7 @@ async fn write_columns<'a>(
     let updates: Vec<_> = all.zip(updates.iter().map(|(_, found)| *found)).collect();
     run(conn, &deletes, "deleting from", ContestTable::delete, true).await?;
     overwrite(conn, &updates).await?;
-    insert(conn, &inserts).await?;
+    insert(conn, &inserts, decided.known).await?;
     let again = key_texts(conn, &again).await?;
     let again: Vec<String> =
         again.iter().map(|key| serde_json::to_string(key).expect("texts can be written")).collect();
