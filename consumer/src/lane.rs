@@ -141,6 +141,8 @@ pub struct Lane {
     backoff: Backoff,
     barriers_asked: Instant,
     settled: Instant,
+    /// When people were last told of a clock that runs ahead.
+    clock_told: Option<Instant>,
 }
 
 impl Lane {
@@ -178,6 +180,7 @@ impl Lane {
             backoff: Backoff::new(Duration::from_millis(100), LONGEST_PAUSE),
             barriers_asked: Instant::now(),
             settled: Instant::now(),
+            clock_told: None,
         }
     }
 

@@ -10,7 +10,7 @@ use crate::draft::{Slice, Stop};
 use crate::handover::Command;
 
 /// Microseconds since 1970.
-fn now_us() -> i64 {
+pub(super) fn now_us() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }

@@ -8,6 +8,7 @@ use tokio::task::JoinError;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use super::drafting::now_us;
 use super::{Done, Filled, Lane, SLICE, Slot, Stage, WriterState};
 use crate::batch::Limits;
 use crate::draft::{Launch, Slice, Stop};
@@ -35,6 +36,15 @@ pub(super) struct Isolation {
 const RECORD_PAUSE: Duration = Duration::from_millis(200);
 /// The pause after someone else was found to own a partition.
 const FENCED_PAUSE: Duration = Duration::from_millis(50);
+
+/// How far another node's clock may be ahead before people are told, and how often they are.
+const MOST_AHEAD: Duration = Duration::from_secs(10);
+const CLOCK_PAUSE: Duration = Duration::from_secs(60);
+
+/// How far a stamp is ahead of now, both in microseconds since 1970.
+fn ahead(clock_us: u64, now_us: i64) -> Duration {
+    Duration::from_micros(clock_us.saturating_sub(now_us.unsigned_abs()))
+}
 
 impl Lane {
     /// A transaction has ended.
@@ -113,7 +123,7 @@ impl Lane {
             state.last_commit = Some(std::time::Instant::now());
             state.commits += 1;
         });
-        self.count_conflicts(contested);
+        self.note_contested(contested);
         let Some(isolation) = self.isolation.front_mut() else { return };
         isolation.attempts = 0;
         let until = isolation.until;
@@ -123,9 +133,25 @@ impl Lane {
         }
     }
 
-    /// Counts what was written down as a conflict.
-    pub(super) fn count_conflicts(&self, contested: &Contested) {
-        let Some(node) = self.settings.node.as_ref().filter(|_| !contested.conflicts.is_empty()) else { return };
+    /// Counts what was written down as a conflict, and tells of a clock that runs ahead: its node's changes win over what is
+    /// written later elsewhere.
+    pub(super) fn note_contested(&mut self, contested: &Contested) {
+        let Some(node) = &self.settings.node else { return };
+        let ahead = contested.latest.as_ref().map(|stamp| (&stamp.origin, ahead(stamp.clock_us, now_us())));
+        if let Some((origin, ahead)) = ahead
+            && ahead > MOST_AHEAD
+            && self.clock_told.is_none_or(|told| told.elapsed() > CLOCK_PAUSE)
+        {
+            self.clock_told = Some(Instant::now());
+            warn!(
+                seconds = ahead.as_secs(),
+                "changes of node {origin} are stamped ahead of this machine's clock and win over later ones: set the clock of its \
+                 database server right, or of one whose changes it has applied"
+            );
+        }
+        if contested.conflicts.is_empty() {
+            return;
+        }
         self.stats.update(|state| state.note_conflicts(&contested.conflicts));
         for ((table, kind), count) in &contested.conflicts {
             metrics::conflicts(&self.settings.group, table, node.rules.of(table).name(), kind.name(), *count);

@@ -69,7 +69,7 @@ impl Lane {
                 }
             }
         }
-        self.count_conflicts(&contested);
+        self.note_contested(&contested);
         Ok(())
     }
 

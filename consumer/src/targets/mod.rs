@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use syncline_event::avro::value::Value;
 use syncline_event::header::BarrierKind;
 use syncline_event::position::Position;
-use syncline_event::stamp::Seen;
+use syncline_event::stamp::{Seen, Stamp};
 use syncline_event::table::TableDefinition;
 use syncline_runtime::retry::ErrorClass;
 use syncline_transforms::resolve::row::{ConflictType, Operation, Version};
@@ -365,6 +365,8 @@ pub struct Contested {
     pub conflicts: BTreeMap<(String, ConflictType), u64>,
     /// Records that wait for changes of this node to come by.
     pub set_aside: u64,
+    /// The latest stamp among other nodes' changes.
+    pub latest: Option<Stamp>,
 }
 
 impl Contested {
@@ -374,7 +376,7 @@ impl Contested {
         for (of, count) in later.conflicts {
             *self.conflicts.entry(of).or_default() += count;
         }
-        Self { set_aside: later.set_aside, ..self }
+        Self { set_aside: later.set_aside, latest: self.latest.max(later.latest), ..self }
     }
 }
 

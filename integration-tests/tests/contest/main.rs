@@ -223,6 +223,21 @@ async fn rows_that_were_rewritten_are_waited_for() -> Result<()> {
 }
 
 #[tokio::test]
+async fn the_latest_stamp_of_other_nodes_is_told() -> Result<()> {
+    let mut node = Node::new("contest_latest").await?;
+    let mine = node.local("INSERT INTO t VALUES (1, 'mine', 'secret')").await?;
+    let changes = [
+        own(mine, 90, Insert, (1, "mine")),
+        change("b", 70, Insert, (2, "theirs")),
+        change("b", 30, Insert, (3, "theirs")),
+    ];
+    let latest = node.take(&changes, &[]).await?.latest;
+    assert_eq!(latest.map(|stamp| (stamp.origin, stamp.clock_us)), Some(("b".to_owned(), 70)));
+    assert_eq!(node.settle().await?.latest, None);
+    node.remove().await
+}
+
+#[tokio::test]
 async fn a_deleted_row_stays_deleted_against_older_changes() -> Result<()> {
     let mut node = Node::new("contest_tombstone").await?;
     let first = node.local("INSERT INTO t VALUES (1, 'mine', 'secret')").await?;

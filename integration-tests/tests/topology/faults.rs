@@ -98,6 +98,10 @@ async fn a_node_that_is_cut_off_for_a_while_catches_up() -> Result<()> {
             proxy.shut(false);
             tokio::time::sleep(Duration::from_secs(2)).await;
         }
+        // Packets are lost while connections stay open.
+        proxy.stick(true);
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        proxy.stick(false);
         Ok(())
     })
     .await?;

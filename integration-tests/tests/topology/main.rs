@@ -53,6 +53,29 @@ async fn two_nodes_end_up_the_same() -> Result<()> {
     topology.finish().await
 }
 
+/// A node whose clock runs ahead wins over what is written later elsewhere.
+#[tokio::test]
+async fn a_clock_that_runs_ahead_is_told() -> Result<()> {
+    let _servers = gate::shared().await;
+    let topology = Topology::create("clock", &["hq", "eu"], &["kv"], KV).await?;
+    topology.catches_up().await?;
+    let mut hq = topology.connect(0).await?;
+    // As if hq had applied a change of a node whose clock is an hour ahead.
+    let applied = format!(
+        "SELECT pg_logical_emit_message(true, 'syncline.applied', jsonb_build_object('topology', '{}', 'clock_us', \
+         (extract(epoch FROM now() + interval '1 hour') * 1000000)::bigint, 'counter', 0, 'progress', '[]'::jsonb)::text)",
+        topology.name
+    );
+    sql::execute(&mut hq, &applied).await?;
+    sql::execute(&mut hq, "INSERT INTO kv VALUES (1, 'early', 1)").await?;
+    let mut process = topology.start(&["run"])?;
+    process.said("changes of node hq are stamped ahead of this machine's clock", sync::PATIENCE).await?;
+    topology.comes_to_rest(&mut [&mut process]).await?;
+    assert_eq!(topology.check("kv").await?[0], "(1,early,1)");
+    process.stop().await?;
+    topology.finish().await
+}
+
 /// Both change the same row while neither hears of the other: the later one stays, the other one is in the log.
 #[tokio::test]
 async fn a_conflict_is_decided_alike_and_written_down() -> Result<()> {

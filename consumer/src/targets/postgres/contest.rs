@@ -77,6 +77,7 @@ pub(super) async fn apply(
     for (name, entrants) in by_table {
         decided.push(decide(conn, node, name, entrants, keys).await?);
     }
+    contested.latest = decided.iter().filter_map(Decided::latest).max().cloned();
     let mut fences = Vec::with_capacity(decided.len());
     for decided in &decided {
         let fence = if decided.asks() { Some(send_fence(conn, node, decided).await?) } else { None };

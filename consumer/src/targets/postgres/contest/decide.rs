@@ -93,10 +93,14 @@ impl Verdict {
 }
 
 impl Decided<'_> {
-    /// The highest time among other nodes' changes.
+    /// The latest stamp among other nodes' changes.
+    pub(super) fn latest(&self) -> Option<&Stamp> {
+        self.entrants.iter().filter(|entrant| !entrant.own).map(|entrant| &entrant.version.stamp).max()
+    }
+
+    /// Its time.
     pub(super) fn highest(&self) -> (u64, u32) {
-        let times = self.entrants.iter().filter(|entrant| !entrant.own).map(|entrant| &entrant.version.stamp);
-        times.map(|stamp| (stamp.clock_us, stamp.counter)).max().unwrap_or_default()
+        self.latest().map(|stamp| (stamp.clock_us, stamp.counter)).unwrap_or_default()
     }
 
     /// Whether an open transaction has inserted any of the keys.
