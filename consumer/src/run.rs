@@ -24,8 +24,8 @@ use crate::lane::{Lane, LaneSettings, Lookup};
 use crate::outside::Outside;
 use crate::own_rows;
 use crate::stats::Stats;
-use crate::targets::Target;
 use crate::targets::postgres::PostgresTarget;
+use crate::targets::{Guarantees, Target};
 use crate::topics::Topics;
 
 /// How long to run, and where to count.
@@ -63,7 +63,7 @@ const LAST_COMMIT: Duration = Duration::from_secs(2);
 /// What cannot be waited out. With `options.until` also [`ConsumerError::Stopped`], once everything else is applied.
 pub async fn run(config: ConsumerConfig, options: RunOptions, shutdown: Shutdown) -> Result<(), ConsumerError> {
     let target = open_target(&config);
-    carries(target.as_ref(), &config)?;
+    carries(target.guarantees(), config.node.as_ref().map(|node| node.name.as_str()))?;
     prepare(target.as_ref(), &shutdown).await?;
     let admin = Admin::connect(&config.kafka).await?;
     let registry = Registry::connect(&config.registry)?;
@@ -127,10 +127,10 @@ pub async fn run(config: ConsumerConfig, options: RunOptions, shutdown: Shutdown
     result.and(last)
 }
 
-/// Refuses a topology that the target cannot carry.
-fn carries(target: &dyn Target, config: &ConsumerConfig) -> Result<(), ConsumerError> {
-    match (&config.node, target.guarantees().missing_of_a_node()) {
-        (Some(node), Some(missing)) => Err(ConsumerError::NoNode { node: node.name.clone(), missing }),
+/// Refuses a topology that a target with these guarantees cannot carry.
+fn carries(guarantees: Guarantees, node: Option<&str>) -> Result<(), ConsumerError> {
+    match (node, guarantees.missing_of_a_node()) {
+        (Some(node), Some(missing)) => Err(ConsumerError::NoNode { node: node.to_owned(), missing }),
         _ => Ok(()),
     }
 }
@@ -252,4 +252,23 @@ fn task_result(task: Result<Result<(), ConsumerError>, JoinError>) -> Result<(),
 
 fn ended_early(task: &'static str) -> ConsumerError {
     ConsumerError::Task { task, reason: "without an error".into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_that_cannot_be_a_node_is_refused_as_one() {
+        let all = Guarantees { exactly_once: true, resolves_conflicts: true };
+        let compares_nothing = Guarantees { resolves_conflicts: false, ..all };
+        let repeats = Guarantees { exactly_once: false, ..all };
+        for (guarantees, why) in [(compares_nothing, "its own writers' changes"), (repeats, "could count twice")] {
+            let refused = carries(guarantees, Some("eu")).unwrap_err().to_string();
+            assert!(refused.starts_with("node eu: it cannot") && refused.contains(why), "{refused}");
+            assert!(refused.ends_with("make it the target of a one-way sync"), "{refused}");
+            assert!(carries(guarantees, None).is_ok());
+        }
+        assert!(carries(all, Some("eu")).is_ok());
+    }
 }
