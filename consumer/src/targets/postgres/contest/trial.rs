@@ -1,6 +1,7 @@
 //! Finds keys that an open transaction has inserted: nobody sees such a row, and whoever inserts its key waits for that
 //! transaction's end. So rows are inserted on trial, in halves of halves, and taken back.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use sqlx::PgConnection;
@@ -29,8 +30,9 @@ pub(super) async fn taken(
 ) -> Result<Vec<usize>, TargetError> {
     let deadline = Instant::now() + longest;
     let mut taken = Vec::new();
-    let mut untried = vec![(0, rows)];
-    while let Some((start, rows)) = untried.pop() {
+    // The larger pieces first: within a given time, few keys that are taken leave few others untried.
+    let mut untried = VecDeque::from([(0, rows)]);
+    while let Some((start, rows)) = untried.pop_front() {
         let in_time = Instant::now() <= deadline;
         if rows.is_empty() || in_time && are_free(conn, rows).await? {
             continue;
@@ -40,7 +42,7 @@ pub(super) async fn taken(
             continue;
         }
         let (first, second) = rows.split_at(rows.len() / 2);
-        untried.extend([(start + first.len(), second), (start, first)]);
+        untried.extend([(start, first), (start + first.len(), second)]);
     }
     Ok(taken)
 }
