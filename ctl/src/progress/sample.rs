@@ -91,7 +91,9 @@ impl Sampler {
         for counters in &self.counters {
             let of_part = read(counters);
             for (job, row) in counters.job.iter().flat_map(|job| of_part.values().map(move |row| (job, row))) {
-                if let Some(seconds) = row.lag_seconds {
+                // Of a table of which nothing has been applied yet no more is known than how long this has tried.
+                let tries = row.lag_records.map(|_| self.age().as_secs());
+                if let Some(seconds) = row.lag_seconds.or(tries) {
                     metrics::lag(job, &row.table, Duration::from_secs(seconds).as_secs_f64());
                 }
             }
@@ -132,7 +134,8 @@ fn read(counters: &Counters) -> BTreeMap<String, Row> {
     }
     for ((topic, _), partition) in &consumer.partitions {
         let mut prefixes = counters.topic_prefixes.iter();
-        let table = prefixes.find_map(|prefix| topic.strip_prefix(prefix.as_str())?.strip_prefix('.')).unwrap_or(topic);
+        let of_prefix = prefixes.find_map(|prefix| topic.strip_prefix(prefix.as_str())?.strip_prefix('.'));
+        let table = of_prefix.unwrap_or(&partition.table);
         let row = row(&mut rows, table);
         if let Some(lag) = partition.lag() {
             row.lag_records = Some(row.lag_records.unwrap_or(0) + lag);

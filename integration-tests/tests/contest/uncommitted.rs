@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Postgres, Row as _, Transaction};
-use syncline_transforms::resolve::row::Operation::Insert;
+use syncline_transforms::resolve::row::Operation::{Delete, Insert};
 use syncline_transforms::resolve::rules::TableRule;
 
 use crate::node::{Node, Said, change, own};
@@ -65,6 +65,63 @@ async fn what_another_process_has_just_noted_of_a_row_is_reckoned_with() -> Resu
     node.remove().await
 }
 
+/// Settles until nothing waits.
+async fn settled(node: &mut Node) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while node.settle().await?.set_aside > 0 {
+        ensure!(Instant::now() < deadline, "something waits for no reason");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
+}
+
+/// Settles until a fence is sent.
+async fn asked(node: &mut Node) -> Result<u64> {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while node.site.value("SELECT count(*)::text FROM _syncline.fences").await?.as_deref() == Some("0") {
+        ensure!(Instant::now() < deadline, "no fence is sent");
+        node.settle().await?;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    node.fence().await
+}
+
+#[tokio::test]
+async fn a_row_that_comes_and_goes_at_once_does_not_miss_one_that_is_inserted_here() -> Result<()> {
+    let mut node = Node::new("contest_at_once").await?;
+    let mut conn: PgConnection = node.site.database.connect().await?;
+    let mut open = conn.begin().await?;
+    let id = insert(&mut open, (1, 1)).await?;
+    let theirs = [change("b", 5, Insert, (1, "theirs")), change("b", 20, Delete, (1, "theirs"))];
+    assert_eq!(node.take(&theirs, &[]).await?.set_aside, 2);
+    open.commit().await?;
+    let fence = asked(&mut node).await?;
+    // The delete is the later change, for all nodes.
+    node.take(&[own(id, 10, Insert, (1, "mine"))], &[fence]).await?;
+    settled(&mut node).await?;
+    assert_eq!(node.rows().await?, "");
+    let theirs = [change("b", 30, Insert, (2, "theirs")), change("b", 40, Delete, (2, "theirs"))];
+    assert_eq!(node.take(&theirs, &[]).await?.set_aside, 0);
+    assert_eq!(node.rows().await?, "");
+    node.remove().await
+}
+
+#[tokio::test]
+async fn a_table_that_is_locked_as_a_whole_is_waited_for_with_the_batch() -> Result<()> {
+    let mut node = Node::new("contest_table_lock").await?;
+    let mut conn: PgConnection = node.site.database.connect().await?;
+    let mut open = conn.begin().await?;
+    // As CREATE INDEX does.
+    sqlx::raw_sql("LOCK TABLE t IN SHARE MODE").execute(&mut *open).await?;
+    let refused = node.take(&[change("b", 5, Insert, (1, "theirs"))], &[]).await.unwrap_err().to_string();
+    assert!(refused.starts_with("locking target table public.t"), "{refused}");
+    open.rollback().await?;
+    node.next.clear();
+    assert_eq!(node.take(&[change("b", 5, Insert, (1, "theirs"))], &[]).await?.set_aside, 0);
+    assert_eq!(node.rows().await?, "1=theirs");
+    node.remove().await
+}
+
 /// Takes rows of the other node while this one's transaction has inserted some of their keys.
 async fn holds_up_nothing_else(name: &str, rule: TableRule) -> Result<()> {
     let mut node = Node::with(name, rule).await?;
@@ -78,19 +135,10 @@ async fn holds_up_nothing_else(name: &str, rule: TableRule) -> Result<()> {
     assert_eq!(node.settle().await?.set_aside, 2, "the transaction is still open");
     sqlx::raw_sql("DELETE FROM t WHERE id = 4").execute(&mut *open).await?;
     open.commit().await?;
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while node.site.value("SELECT count(*)::text FROM _syncline.fences").await?.as_deref() == Some("0") {
-        ensure!(Instant::now() < deadline, "no fence is sent for row 3");
-        node.settle().await?;
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    let fence = asked(&mut node).await?;
     assert!(node.rows().await?.contains("3=mine"), "it has no stamp yet");
-    let fence = node.fence().await?;
     node.take(&[own(id, 10, Insert, (3, "mine"))], &[fence]).await?;
-    while node.settle().await?.set_aside > 0 {
-        ensure!(Instant::now() < deadline, "something waits for no reason");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    settled(&mut node).await?;
     // Row 4 never came to be here.
     assert_eq!(node.rows().await?, "1=theirs 2=theirs 3=mine 4=theirs 5=theirs 6=theirs");
     node.remove().await

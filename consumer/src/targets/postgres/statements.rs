@@ -45,7 +45,7 @@ impl StatementColumn {
 }
 
 /// `(SELECT unnest($1::…[]), …) AS u (c0, …)`. In FROM itself, `unnest` would put all rows into a store first.
-pub(super) fn unnest(columns: &[&StatementColumn]) -> String {
+fn unnest(columns: &[&StatementColumn]) -> String {
     let rows: Vec<String> = (1..).zip(columns).map(|(number, column)| column.unnest(number)).collect();
     let names: Vec<String> = (0..columns.len()).map(|index| format!("c{index}")).collect();
     format!("(SELECT {}) AS u ({})", rows.join(", "), names.join(", "))

@@ -94,6 +94,7 @@ impl PostgresWriter {
                 (Some(Contention::Locked), Keys::Fresh | Keys::Shared) => Keys::Contended,
                 _ => return result,
             };
+            tracing::debug!(%error, ?keys, "another session is in the way, writing the batch again with more care");
             self.met_others = Some(Instant::now());
             if error.class == ErrorClass::Transient {
                 control(conn, "ROLLBACK").await?;

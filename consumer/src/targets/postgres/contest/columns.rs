@@ -198,7 +198,8 @@ impl Following<'_> {
         let unsettled = match self.row {
             _ if self.settled => None,
             _ if under_way.is_some() => under_way,
-            Row::Locked => Some(Unsettled::ForRow),
+            // A fence that has come back goes on to count for the row as it was then.
+            Row::Locked => Some(found.unsettled.unwrap_or(Unsettled::ForRow)),
             row => Some(Unsettled::ForFence { id: None, row }),
         };
         let asks = matches!(unsettled, Some(Unsettled::ForFence { id: None, .. }));

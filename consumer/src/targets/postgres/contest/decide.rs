@@ -42,6 +42,7 @@ pub(super) struct Decided<'a> {
     pub(super) keys: Vec<Decision<'a>>,
     /// Where the table's rule looks at more than stamps.
     pub(super) by_columns: Option<ByColumns>,
+    /// How the keys were looked at, and are inserted.
     pub(super) known: Keys,
 }
 
@@ -202,9 +203,8 @@ async fn by_stamps<'a>(
         contests.iter().zip(&found).map(|(contest, found)| decided(contest, found)).collect();
     if let Some(longest) = known.trial() {
         let inserted = |index: usize| {
-            let turn = outcomes[index].write.filter(|_| outcomes[index].inserts)?;
-            let entrant = &entrants[contests[index].turns.start + turn];
-            (entrant.operation != Operation::Delete).then_some((index, entrant.row))
+            let turn = outcomes[index].inserted()?;
+            Some((index, entrants[contests[index].turns.start + turn].row))
         };
         let (indexes, rows): (Vec<usize>, Vec<RowAt<'_>>) = (0..contests.len()).filter_map(inserted).unzip();
         for index in taken(conn, &rows, longest).await?.into_iter().map(|place| indexes[place]) {

@@ -39,8 +39,8 @@ pub(super) async fn send(
     Ok(id.unsigned_abs())
 }
 
-/// Notes the arrival of markers of this node's fences. A marker may be here before the transaction that asked for it is committed:
-/// the insert waits for that one. What was asked for in vain is made here, and taken away like any other.
+/// Notes the arrival of markers of this node's fences. A marker may be here before the transaction that asked for it is
+/// committed: the insert waits for that one. What was asked for in vain is made here, and taken away like any other.
 pub(super) async fn arrive(
     conn: &mut PgConnection,
     node: &NodeSettings,

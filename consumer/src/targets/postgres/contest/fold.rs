@@ -129,6 +129,8 @@ pub(super) struct Outcome {
     pub(super) write: Option<usize>,
     /// Whether it may be written only if nobody else has put a row there.
     pub(super) inserts: bool,
+    /// The last turn that brings the row, though a later one may remove it.
+    pub(super) brings: Option<usize>,
     /// What is known of the row from now on, where that changed.
     pub(super) entry: Option<Entry>,
     pub(super) conflicts: Vec<Conflict>,
@@ -136,6 +138,14 @@ pub(super) struct Outcome {
     pub(super) waits: Vec<usize>,
     /// Whether a fence has to be sent for them; else they wait for the row.
     pub(super) asks: bool,
+}
+
+impl Outcome {
+    /// The turn whose row is inserted. So is one that is removed again at once: a row that somebody else has put there
+    /// unseen is found by its key alone.
+    pub(super) fn inserted(&self) -> Option<usize> {
+        self.brings.filter(|_| self.inserts)
+    }
 }
 
 /// Takes the turns one after the other; this node's own ones should come first. `mine` is this transaction's id, and
@@ -202,6 +212,7 @@ impl Standing {
         self.store(turn, (!deleted).then_some(self.mine));
         self.row = if deleted { Row::Absent } else { Row::Present { xmin: self.mine } };
         outcome.write = Some(index);
+        outcome.brings = if deleted { outcome.brings } else { Some(index) };
     }
 
     /// The row has this node's own changes already: they bring stamps.
@@ -322,6 +333,19 @@ mod tests {
         let found = Found { row: Some(8), locked: true, ..Found::default() };
         let outcome = taken(&found, &turns);
         assert_eq!((outcome.write, outcome.conflicts[0].kind), (Some(0), ConflictType::InsertExists));
+    }
+
+    #[test]
+    fn a_row_that_goes_again_at_once_is_inserted_all_the_same() {
+        let (came, gone) = (version("b", 20, 0), version("b", 21, 1));
+        let turns = [turn(&came, Operation::Insert, 0), turn(&gone, Operation::Delete, 0)];
+        let free = Found { locked: true, ..Found::default() };
+        let outcome = taken(&free, &turns);
+        assert_eq!((outcome.write, outcome.inserted()), (Some(1), Some(0)));
+        let outcome = taken(&row(version("b", 10, 0), 7, 7), &turns);
+        assert_eq!((outcome.write, outcome.inserted()), (Some(1), None), "it is there, and locked");
+        let outcome = taken(&Found { locked: false, ..free }, &turns);
+        assert_eq!((outcome.write, outcome.inserted(), outcome.waits.as_slice()), (None, None, &[0, 1][..]));
     }
 
     #[test]

@@ -23,8 +23,8 @@ use super::super::error::Doing;
 /// Rows looked at again in one transaction at most.
 const MOST: i64 = 1_000;
 
-/// How long it may take to find out which keys an open transaction has inserted, and how long that counts: what waits is
-/// looked at many times a second.
+/// How long it may take to find out which keys of a table an open transaction has inserted, and how long that counts: what
+/// waits is looked at many times a second.
 const TRIAL: Duration = Duration::from_millis(300);
 const TRIAL_COUNTS: Duration = Duration::from_secs(2);
 
@@ -33,19 +33,19 @@ const TRIAL_COUNTS: Duration = Duration::from_secs(2);
 pub(in super::super) struct Round {
     records: Place,
     rows: Place,
-    /// When keys were met last that an open transaction has inserted.
-    taken: Option<Instant>,
+    /// By table: when keys were met last that an open transaction has inserted.
+    taken: BTreeMap<String, Instant>,
 }
 
 impl Round {
-    fn keys(&self) -> Keys {
-        let is_known = self.taken.is_some_and(|taken| taken.elapsed() < TRIAL_COUNTS);
+    fn keys(&self, table: &str) -> Keys {
+        let is_known = self.taken.get(table).is_some_and(|taken| taken.elapsed() < TRIAL_COUNTS);
         Keys::Due(if is_known { Duration::ZERO } else { TRIAL })
     }
 
     fn note_taken(&mut self, keys: Keys, decided: &Decided<'_>) {
         if keys == Keys::Due(TRIAL) && decided.meets_taken_keys() {
-            self.taken = Some(Instant::now());
+            self.taken.insert(decided.name.to_owned(), Instant::now());
         }
     }
 }
@@ -75,7 +75,6 @@ async fn records(
     contested: &mut Contested,
 ) -> Result<(), TargetError> {
     let due = waiting::due(conn, partitions, &mut round.records).await?;
-    let keys = round.keys();
     let mut by_table: BTreeMap<&str, Vec<&Waiting>> = BTreeMap::new();
     for waiting in &due {
         by_table.entry(waiting.table.as_str()).or_default().push(waiting);
@@ -108,6 +107,7 @@ async fn records(
                 });
             }
         }
+        let keys = round.keys(name);
         let decided = decide(conn, node, name, entrants, keys).await?;
         round.note_taken(keys, &decided);
         let fence = if decided.asks() { Some(send_fence(conn, node, &decided).await?) } else { None };
@@ -146,7 +146,6 @@ async fn rows(
     contested: &mut Contested,
 ) -> Result<(), TargetError> {
     let due = states::due(conn, MOST, &mut round.rows).await?;
-    let known = round.keys();
     for same in due.chunk_by(|a, b| a.table == b.table) {
         let name = same[0].table.as_str();
         let columns = described::columns_of(conn, name).await?;
@@ -156,6 +155,7 @@ async fn rows(
         let keys = rows_of(&table, images.iter());
         let at = |row| RowAt { table: &table, rows: &keys, row };
         let keys = same.iter().zip(0..).map(|(due, row)| (due.key.as_slice(), at(row))).collect();
+        let known = round.keys(name);
         let decided = look_again(conn, node, name, keys, known).await?;
         round.note_taken(known, &decided);
         let fence = if decided.asks() { Some(send_fence(conn, node, &decided).await?) } else { None };

@@ -135,6 +135,11 @@ impl ContestTable {
         (!assignments.is_empty()).then_some(text)
     }
 
+    /// Takes the lock that an insert needs of the whole table, or fails at once.
+    pub(super) fn lock(&self) -> String {
+        format!("LOCK TABLE {} IN ROW EXCLUSIVE MODE NOWAIT", self.table)
+    }
+
     /// Inserts rows. Parameters: all columns.
     pub(super) fn insert(&self) -> String {
         statements::insert(&self.table, &self.all(), self.identity)

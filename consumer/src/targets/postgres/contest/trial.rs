@@ -4,9 +4,9 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, PgConnection};
 
-use super::super::error::Contention;
+use super::super::error::{Contention, Doing};
 use super::super::writer::control;
 use super::table::RowAt;
 use super::write::insert_free;
@@ -22,12 +22,16 @@ const END: &str = "ROLLBACK TO SAVEPOINT trial; RELEASE SAVEPOINT trial";
 ///
 /// # Errors
 ///
-/// The rows cannot be inserted for another reason.
+/// The rows cannot be inserted for another reason; somebody has locked their whole table.
 pub(super) async fn taken(
     conn: &mut PgConnection,
     rows: &[RowAt<'_>],
     longest: Duration,
 ) -> Result<Vec<usize>, TargetError> {
+    let Some(table) = rows.first().map(|row| row.table) else { return Ok(Vec::new()) };
+    // Without it every key would count as taken, for as long as an index is made.
+    let doing = Doing::Writing { table: &table.name, index: None, what: "locking" };
+    sqlx::raw_sql(AssertSqlSafe(table.lock())).execute(&mut *conn).await.map_err(|error| doing.error(error))?;
     let deadline = Instant::now() + longest;
     let mut taken = Vec::new();
     // The larger pieces first: within a given time, few keys that are taken leave few others untried.

@@ -47,22 +47,21 @@ async fn write_rows<'a>(
     let (mut inserts, mut updates, mut deletes, mut changed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for decision in keys {
         let Verdict::Row(outcome) = &decision.verdict else { continue };
-        if let Some(turn) = outcome.write {
-            let entrant = &entrants[decision.turns.start + turn];
-            match (entrant.operation, outcome.inserts) {
-                (Operation::Delete, _) => deletes.push(entrant.row),
-                (_, true) => inserts.push(entrant.row),
-                (_, false) => updates.push((entrant.row, &decision.found)),
-            }
+        let at = |turn: usize| &entrants[decision.turns.start + turn];
+        inserts.extend(outcome.inserted().map(|turn| at(turn).row));
+        match outcome.write.map(at) {
+            Some(gone) if gone.operation == Operation::Delete => deletes.push(gone.row),
+            Some(came) if !outcome.inserts => updates.push((came.row, &decision.found)),
+            _ => {}
         }
         let known = outcome.entry.as_ref().or(decision.found.entry.as_ref());
         if known != decision.found.guessed.as_ref().or(decision.found.entry.as_ref()) {
             changed.push((&decision.found, known));
         }
     }
-    run(conn, &deletes, "deleting from", ContestTable::delete, true).await?;
     overwrite(conn, &updates).await?;
     insert(conn, &inserts, decided.known).await?;
+    run(conn, &deletes, "deleting from", ContestTable::delete, true).await?;
     entries::write(conn, name, &changed).await?;
     log::after(conn, table, &mut lines, &node.log).await?;
     Ok(lines.into_iter().map(|(line, _)| line).collect())
@@ -72,12 +71,17 @@ async fn write_rows<'a>(
 /// then.
 async fn insert(conn: &mut PgConnection, rows: &[RowAt<'_>], known: Keys) -> Result<(), TargetError> {
     let Some(first) = rows.first() else { return Ok(()) };
-    control(conn, "SET LOCAL lock_timeout = '300ms'").await?;
+    let is_tried = known.trial().is_some();
+    if !is_tried {
+        control(conn, "SET LOCAL lock_timeout = '300ms'").await?;
+    }
     let inserted = match known {
         Keys::Fresh => run(conn, rows, "inserting into", ContestTable::insert, false).await?,
         _ => insert_free(conn, rows).await?,
     };
-    control(conn, "SET LOCAL lock_timeout = '30s'").await?;
+    if !is_tried {
+        control(conn, "SET LOCAL lock_timeout = '30s'").await?;
+    }
     if inserted == rows.len() as u64 {
         return Ok(());
     }
