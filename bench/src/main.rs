@@ -2,63 +2,54 @@
 //! test. Addresses come from `dev/stack env`, the program from `SYNCLINE_BIN`, the size from `BENCH_ROWS`.
 #![expect(clippy::print_stdout, reason = "this program talks to a person")]
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
-use syncline_runtime::kafka::Admin;
-use syncline_runtime::settings::KafkaSettings;
-
-const NAME: &str = "syncline_bench";
-const PATIENCE: Duration = Duration::from_secs(300);
+use sqlx::{AssertSqlSafe, PgConnection, Row};
+use syncline_bench::{
+    NAME, PATIENCE, Took, address, delete_topics, drop_database, execute, fresh, heading, line, one_way_file, rows,
+    syncline, usage, variable,
+};
 
 /// Nine columns of about 150 bytes.
 const TABLE: &str = "CREATE TABLE t (id bigint PRIMARY KEY, a int, b int, c text, d text, e numeric(12,2), f boolean,
   g timestamptz, h text); INSERT INTO t VALUES (0)";
 
-/// What a program took.
-#[derive(Debug, Clone, Copy)]
-struct Took {
-    seconds: f64,
-    cpu: f64,
-    peak: u64,
-}
-
 #[tokio::main]
 async fn main() -> Result<()> {
-    let rows: u32 = std::env::var("BENCH_ROWS").map_or(Ok(150_000), |text| text.parse()).context("BENCH_ROWS")?;
+    let rows = rows(150_000)?;
     let changes = f64::from(rows) * 2.0;
     let folder = std::env::temp_dir().join(format!("{NAME}-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
     let run = format!("{NAME}_{}", std::process::id());
-    let file = sync_file(&folder, &run)?;
-    let mut source = fresh("SOURCE_PG").await?;
-    let mut target = fresh("TARGET_PG").await?;
+    let databases = (address("SOURCE_PG", NAME)?, address("TARGET_PG", NAME)?);
+    let file = one_way_file(&folder, &run, &databases.0, &databases.1)?;
+    let mut source = fresh("SOURCE_PG", NAME).await?;
+    let mut target = fresh("TARGET_PG", NAME).await?;
     execute(&mut source, TABLE).await?;
     println!("{rows} inserts and {rows} updates of the same rows, transactions of 10 rows");
-    syncline(&file, "run", true)?;
+    syncline(&file, &["run"])?;
     let bound = format!("{NAME}_bound");
     execute(&mut source, &format!("SELECT pg_create_logical_replication_slot('{bound}', 'pgoutput')")).await?;
     let begin = Instant::now();
     load(&mut source, 0, rows).await?;
     let load_alone = begin.elapsed().as_secs_f64();
-    syncline(&file, "run", true)?;
+    syncline(&file, &["run"])?;
     let capture_bound = receive(&mut source, &bound, &run).await?;
     // `run` above has applied everything; what it captured is captured and applied again under another name.
     let again = format!("{run}_again");
-    let file = sync_file(&folder, &again)?;
+    let file = one_way_file(&folder, &again, &databases.0, &databases.1)?;
     execute(&mut target, "DROP SCHEMA _syncline CASCADE; TRUNCATE t").await?;
     execute(&mut source, "TRUNCATE t; INSERT INTO t VALUES (0)").await?;
-    syncline(&file, "run", true)?;
+    syncline(&file, &["run"])?;
     load(&mut source, 0, rows).await?;
     // A program's start and end are taken off: a second run with nothing to do.
-    let capture = syncline(&file, "produce", true)?;
-    let capture_idle = syncline(&file, "produce", true)?;
-    let apply = syncline(&file, "consume", true)?;
-    let apply_idle = syncline(&file, "consume", true)?;
+    let capture = syncline(&file, &["produce"])?;
+    let capture_idle = syncline(&file, &["produce"])?;
+    let apply = syncline(&file, &["consume"])?;
+    let apply_idle = syncline(&file, &["consume"])?;
     let apply_bound = unnest(&mut source, &mut target, rows).await?;
 
     let mut child = Background::start(&file)?;
@@ -70,96 +61,21 @@ async fn main() -> Result<()> {
     let (cpu, peak) = usage(child.0.id())?;
     child.stop()?;
 
-    println!("{:<34} {:>10} {:>8} {:>12} {:>9}", "", "changes/s", "ratio", "CPU s/M", "peak MB");
+    heading();
     line("capture: pg_recvlogical", changes, capture_bound, None, None);
-    let net = less(capture, capture_idle);
+    let net = capture.less(capture_idle);
     line("capture: syncline produce", changes, net.seconds, Some(capture_bound / net.seconds), Some(net));
     line("apply: bare UNNEST loop", changes, apply_bound, None, None);
-    let net = less(apply, apply_idle);
+    let net = apply.less(apply_idle);
     line("apply: syncline consume", changes, net.seconds, Some(apply_bound / net.seconds), Some(net));
     line("the load alone, nobody following", changes, load_alone, None, None);
     line("end to end, with the load", changes, seconds, Some(load_alone / seconds), Some(Took { seconds, cpu, peak }));
     drop((source, target));
-    drop_database("SOURCE_PG").await?;
-    drop_database("TARGET_PG").await?;
+    drop_database("SOURCE_PG", NAME).await?;
+    drop_database("TARGET_PG", NAME).await?;
     delete_topics(&run).await?;
     std::fs::remove_dir_all(&folder).ok();
     Ok(())
-}
-
-fn line(what: &str, changes: f64, seconds: f64, ratio: Option<f64>, took: Option<Took>) {
-    let ratio = ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
-    let (cpu, peak) = took.map_or_else(
-        || ("-".to_owned(), "-".to_owned()),
-        |took| (format!("{:.1}", took.cpu / changes * 1e6), (took.peak / 1_048_576).to_string()),
-    );
-    println!("{what:<34} {:>10.0} {ratio:>8} {cpu:>12} {peak:>9}", changes / seconds);
-}
-
-fn less(all: Took, idle: Took) -> Took {
-    Took { seconds: (all.seconds - idle.seconds).max(0.001), cpu: (all.cpu - idle.cpu).max(0.0), peak: all.peak }
-}
-
-fn variable(name: &str) -> Result<String> {
-    std::env::var(name).with_context(|| format!("{name} is not set: eval \"$(dev/stack env)\", or `make bench-smoke`"))
-}
-
-fn address(name: &str) -> Result<String> {
-    let address = variable(name)?;
-    let (server, _) = address.rsplit_once('/').context("an address without a database")?;
-    Ok(format!("{server}/{NAME}"))
-}
-
-/// Makes the database anew.
-async fn fresh(name: &str) -> Result<PgConnection> {
-    let mut conn = drop_database(name).await?;
-    execute(&mut conn, &format!("CREATE DATABASE {NAME} OWNER syncline")).await?;
-    Ok(PgConnection::connect(&address(name)?).await?)
-}
-
-/// Removes the database with its slots. Returns the administrator's connection.
-async fn drop_database(name: &str) -> Result<PgConnection> {
-    let mut conn = PgConnection::connect(&variable(&format!("{name}_ADMIN"))?).await?;
-    let slots = format!("FROM pg_replication_slots WHERE database = '{NAME}'");
-    execute(&mut conn, &format!("SELECT pg_terminate_backend(active_pid, 5000) {slots} AND active")).await?;
-    execute(&mut conn, &format!("SELECT pg_drop_replication_slot(slot_name) {slots}")).await?;
-    execute(&mut conn, &format!("DROP DATABASE IF EXISTS {NAME} WITH (FORCE)")).await?;
-    Ok(conn)
-}
-
-/// The topics of this run: their names begin with its name.
-async fn delete_topics(run: &str) -> Result<()> {
-    let settings = KafkaSettings {
-        bootstrap_servers: variable("KAFKA_BOOTSTRAP")?,
-        partitions: 1,
-        replication_factor: 1,
-        properties: BTreeMap::new(),
-    };
-    let admin = Admin::connect(&settings).await?;
-    for topic in admin.topics().await?.keys().filter(|topic| topic.starts_with(run)) {
-        admin.delete_topic(topic).await?;
-    }
-    Ok(())
-}
-
-async fn execute(conn: &mut PgConnection, text: &str) -> Result<()> {
-    sqlx::raw_sql(AssertSqlSafe(text.to_owned())).execute(conn).await?;
-    Ok(())
-}
-
-fn sync_file(folder: &Path, name: &str) -> Result<PathBuf> {
-    let file = folder.join(format!("{name}.yaml"));
-    let text = format!(
-        "name: {name}\nkafka:\n  bootstrap_servers: {}\n  partitions: 4\nschema_registry:\n  url: {}\nsource:\n  type: \
-         postgresql\n  connection: {}\ntarget:\n  type: postgresql\n  connection: {}\ncdc_config:\n  postgresql:\n    \
-         tables: [t]\n",
-        variable("KAFKA_BOOTSTRAP")?,
-        variable("SCHEMA_REGISTRY_URL")?,
-        address("SOURCE_PG")?,
-        address("TARGET_PG")?
-    );
-    std::fs::write(&file, text)?;
-    Ok(file)
 }
 
 /// Inserts and then updates, ten rows a transaction.
@@ -201,27 +117,6 @@ async fn wait_for(source: &mut PgConnection, target: &mut PgConnection) -> Resul
     }
 }
 
-/// Runs a verb to its end.
-fn syncline(file: &Path, verb: &str, until_caught_up: bool) -> Result<Took> {
-    let begin = Instant::now();
-    let mut command = Command::new(variable("SYNCLINE_BIN")?);
-    command.args([verb, "-f"]).arg(file).env("SYNCLINE_LOG", "error").stdin(Stdio::null());
-    if until_caught_up {
-        command.arg("--until-caught-up");
-    }
-    let mut child = command.spawn()?;
-    let (mut cpu, mut peak) = (0.0, 0);
-    loop {
-        (cpu, peak) = usage(child.id()).unwrap_or((cpu, peak));
-        if let Some(status) = child.try_wait()? {
-            ensure!(status.success(), "syncline {verb} ended with {status}");
-            return Ok(Took { seconds: begin.elapsed().as_secs_f64(), cpu, peak });
-        }
-        ensure!(begin.elapsed() < PATIENCE, "syncline {verb} does not end");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
 struct Background(Child);
 
 impl Background {
@@ -244,23 +139,13 @@ impl Drop for Background {
     }
 }
 
-/// CPU seconds and peak memory in bytes, from `/proc`; an ended process has none.
-fn usage(id: u32) -> Result<(f64, u64)> {
-    let stat = std::fs::read_to_string(format!("/proc/{id}/stat"))?;
-    let (_, fields) = stat.rsplit_once(") ").context("no process name in stat")?;
-    let ticks: u32 = fields.split(' ').skip(11).take(2).filter_map(|field| field.parse::<u32>().ok()).sum();
-    let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
-    Ok((f64::from(ticks) / 100.0, peak.trim().trim_end_matches(" kB").parse::<u64>()? * 1024))
-}
-
 /// How long PostgreSQL's own client takes to read the log that the slot holds.
 async fn receive(source: &mut PgConnection, slot: &str, publication: &str) -> Result<f64> {
     let end: String = sqlx::query_scalar("SELECT pg_current_wal_lsn()::text").fetch_one(source).await?;
     let begin = Instant::now();
     let status = Command::new("pg_recvlogical")
         .args(["--slot", slot, "--start", "--no-loop", "-f", "/dev/null", "--endpos", &end, "-d"])
-        .arg(address("SOURCE_PG_ADMIN")?)
+        .arg(address("SOURCE_PG_ADMIN", NAME)?)
         .args(["-o", "proto_version=1", "-o", &format!("publication_names={publication}")])
         .status()
         .context("pg_recvlogical is missing: install PostgreSQL's client package")?;

@@ -69,3 +69,28 @@ async fn a_row_that_is_gone_is_remembered_while_records_of_its_key_wait() -> Res
     assert_eq!(node.rows().await?, "1=theirs");
     node.remove().await
 }
+
+#[tokio::test]
+async fn a_key_that_comes_and_goes_is_among_the_tombstones_once_and_not_while_its_row_is_there() -> Result<()> {
+    for rule in [TableRule::LastWriteWins, TableRule::Merge] {
+        let mut node = Node::with(&format!("tombstones_again_{}", rule.name()), rule).await?;
+        for (number, clock) in (0..).zip([10, 20, 30]) {
+            let again = [change("b", clock, Insert, (1, "x")), change("b", clock + 5, Delete, (1, "x"))];
+            node.take(&again.map(|change| Said { saw: number, ..change }), &[]).await?;
+            assert_eq!(node.count("tombstones").await?, "1", "no node has said anything, so it is still there");
+        }
+        node.kept().await?;
+        assert_eq!(node.count("tombstones").await?, "1");
+        node.take(&[change("b", 40, Insert, (1, "x"))], &[]).await?;
+        node.kept().await?;
+        assert_eq!(node.count("tombstones").await?, "0");
+        node.take(&[change("b", 50, Delete, (1, "x"))], &[]).await?;
+        assert_eq!(node.count("tombstones").await?, "1");
+        node.mark("b", 100, 100).await?;
+        node.mark("a", 100, 100).await?;
+        assert_eq!(node.kept().await?.0, "0");
+        assert_eq!(node.count("tombstones").await?, "0");
+        node.remove().await?;
+    }
+    Ok(())
+}

@@ -59,8 +59,8 @@ pub struct PostgresTarget {
     connector: Arc<Connector>,
     sink: Arc<SinkSettings>,
     node: Option<Arc<NodeSettings>>,
-    /// How far rounds through the tombstones came.
-    tombstones: Arc<Mutex<contest::Places>>,
+    /// How far a round through the tombstones came.
+    tombstones: Arc<Mutex<contest::Tombstone>>,
 }
 
 #[derive(Debug)]

@@ -14,6 +14,7 @@ use super::super::error::Doing;
 use super::decide::Keys;
 use super::fold::{Found, Unsettled};
 use super::system::Tid;
+use super::tombstones;
 use crate::targets::TargetError;
 
 /// How long a batch waits for a transaction to become visible, before others get their turn.
@@ -60,9 +61,9 @@ async fn insert(
     let values: Vec<Option<&Entry>> = guesses.iter().map(Option::as_ref).collect();
     let mut text = String::from(
         "INSERT INTO _syncline.row_stamps AS s (table_name, key, clock_us, counter, origin, topic_partition, \
-         record_offset, seen, deleted, row_xmin) SELECT $1, unnest($2::bytea[]), unnest($3::int8[]), unnest($4::int8[]), \
-         unnest($5::text[]), unnest($6::int8[]), unnest($7::int8[]), unnest($8::text[]), unnest($9::bool[]), \
-         unnest($10::int8[])",
+         record_offset, seen, deleted, row_xmin, in_tombstones) SELECT $1, unnest($2::bytea[]), unnest($3::int8[]), \
+         unnest($4::int8[]), unnest($5::text[]), unnest($6::int8[]), unnest($7::int8[]), unnest($8::text[]), \
+         unnest($9::bool[]), unnest($10::int8[]), unnest($9::bool[])",
     );
     if known != Keys::Fresh {
         text.push_str(" ON CONFLICT DO NOTHING");
@@ -70,15 +71,18 @@ async fn insert(
     text.push_str(" RETURNING s.key, s.ctid");
     let query =
         sqlx::query(AssertSqlSafe(text)).bind(table).bind(missing.iter().map(|place| keys[*place]).collect::<Vec<_>>());
-    for row in bind(query, &values).fetch_all(conn).await.map_err(|error| DOING.error(error))? {
+    let mut gone = Vec::new();
+    for row in bind(query, &values).fetch_all(&mut *conn).await.map_err(|error| DOING.error(error))? {
         let key: &[u8] = row.try_get(0).map_err(|error| DOING.error(error))?;
         let place: Tid = row.try_get(1).map_err(|error| DOING.error(error))?;
         if let Ok(number) = missing.binary_search_by_key(&key, |place| keys[*place]) {
             let guessed = guesses[number].clone();
-            all[missing[number]] = Some(Found { place, guessed, locked: true, ..Found::default() });
+            let in_tombstones = guessed.as_ref().is_some_and(|entry| entry.stored.deleted);
+            gone.extend(in_tombstones.then(|| keys[missing[number]]));
+            all[missing[number]] = Some(Found { place, guessed, in_tombstones, locked: true, ..Found::default() });
         }
     }
-    Ok(())
+    tombstones::list(conn, table, &gone).await
 }
 
 /// What was locked is gone or has moved all the same. All is decided again.
@@ -109,7 +113,7 @@ async fn select(
 ) -> Result<(), TargetError> {
     let rows = sqlx::query(
         "SELECT s.ctid AS place, s.key, s.clock_us, s.counter, s.origin, s.topic_partition, s.record_offset, \
-         s.seen, s.deleted, s.row_xmin, s.state::text AS state, s.held::text AS held, s.row_key IS NOT NULL AS unsettled, s.fence, s.fence_row, \
+         s.seen, s.deleted, s.row_xmin, s.state::text AS state, s.held::text AS held, s.row_key IS NOT NULL AS unsettled, s.fence, s.fence_row, s.in_tombstones, \
          EXISTS (SELECT FROM _syncline.waiting w WHERE w.table_name = s.table_name AND w.key = s.key) AS waits \
          FROM _syncline.row_stamps s WHERE s.table_name = $1 AND s.key = ANY ($2::bytea[]) ORDER BY s.key FOR UPDATE OF s",
     )
@@ -171,6 +175,7 @@ fn found(row: &PgRow) -> Result<Found, sqlx::Error> {
         row: None,
         locked: true,
         waits: row.try_get("waits")?,
+        in_tombstones: row.try_get("in_tombstones")?,
         state: state.map(serde_json::from_str).transpose().map_err(json)?,
         held: held.map(serde_json::from_str).transpose().map_err(json)?.unwrap_or_default(),
         unsettled,
@@ -183,23 +188,26 @@ fn found(row: &PgRow) -> Result<Found, sqlx::Error> {
 pub(super) async fn write(
     conn: &mut PgConnection,
     table: &str,
-    entries: &[(&Found, Option<&Entry>)],
+    entries: &[(&[u8], &Found, Option<&Entry>)],
 ) -> Result<(), TargetError> {
     if entries.is_empty() {
         return Ok(());
     }
-    let values: Vec<Option<&Entry>> = entries.iter().map(|(_, entry)| *entry).collect();
+    let values: Vec<Option<&Entry>> = entries.iter().map(|(_, _, entry)| *entry).collect();
     let query = sqlx::query(
         "UPDATE _syncline.row_stamps AS s SET clock_us = u.clock_us, counter = u.counter, origin = u.origin, \
          topic_partition = u.topic_partition, record_offset = u.record_offset, seen = u.seen, deleted = u.deleted, \
-         row_xmin = u.row_xmin FROM (SELECT unnest($1::tid[]), unnest($2::int8[]), unnest($3::int8[]), unnest($4::text[]), \
+         row_xmin = u.row_xmin, in_tombstones = s.in_tombstones OR u.deleted FROM (SELECT unnest($1::tid[]), unnest($2::int8[]), unnest($3::int8[]), unnest($4::text[]), \
          unnest($5::int8[]), unnest($6::int8[]), unnest($7::text[]), unnest($8::bool[]), unnest($9::int8[])) \
          AS u (place, clock_us, counter, origin, topic_partition, record_offset, seen, deleted, row_xmin) \
          WHERE s.ctid = u.place",
     );
-    let query = query.bind(entries.iter().map(|(found, _)| found.place).collect::<Vec<_>>());
-    let written = bind(query, &values).execute(conn).await.map_err(|error| DOING.error(error))?;
-    all_written(&written, entries.len(), table)
+    let query = query.bind(entries.iter().map(|(_, found, _)| found.place).collect::<Vec<_>>());
+    let written = bind(query, &values).execute(&mut *conn).await.map_err(|error| DOING.error(error))?;
+    all_written(&written, entries.len(), table)?;
+    let is_new = |found: &Found, entry: &Entry| entry.stored.deleted && !found.in_tombstones;
+    let gone = entries.iter().filter(|(_, found, entry)| entry.is_some_and(|entry| is_new(found, entry)));
+    tombstones::list(conn, table, &gone.map(|(key, _, _)| *key).collect::<Vec<_>>()).await
 }
 
 /// Binds entries' columns.

@@ -14,6 +14,8 @@ pub(super) struct Found {
     pub(super) place: Tid,
     /// What a new entry was made with, though nothing is known yet.
     pub(super) guessed: Option<Entry>,
+    /// Whether the key is among the tombstones, though its row may have come back.
+    pub(super) in_tombstones: bool,
     /// What is known of the row.
     pub(super) entry: Option<Entry>,
     /// The row's `xmin`; `None` where there is no row.
@@ -60,6 +62,11 @@ impl Unsettled {
 }
 
 impl Found {
+    /// Where the row is, if it is ours.
+    pub(super) fn locked_place(&self) -> Option<Tid> {
+        self.row_place.filter(|_| self.locked && self.row.is_some())
+    }
+
     pub(super) fn row(&self) -> Row {
         match self.row {
             _ if !self.locked => Row::Locked,

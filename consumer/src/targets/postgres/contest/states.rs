@@ -7,15 +7,16 @@ use syncline_transforms::resolve::echo;
 
 use super::columns::StateEntry;
 use super::entries::{DOING, all_written};
-use super::fold::Unsettled;
-use super::system::Tid;
+use super::fold::{Found, Unsettled};
+use super::tombstones;
 use super::waiting::Place;
 use crate::targets::TargetError;
 
 /// An entry to be written.
 pub(super) struct StateRow<'a> {
-    /// Where it is.
-    pub(super) place: Tid,
+    pub(super) key: &'a [u8],
+    /// What was found of it.
+    pub(super) found: &'a Found,
     pub(super) entry: &'a StateEntry,
     /// The key's columns as texts in JSON, where the row has to be looked at again.
     pub(super) row_key: Option<&'a str>,
@@ -45,13 +46,13 @@ pub(super) async fn write(
     };
     let written = sqlx::query(
         "UPDATE _syncline.row_stamps AS s SET state = u.state::jsonb, row_xmin = u.row_xmin, held = u.held::jsonb, \
-         fence = u.fence, fence_row = u.fence_row, row_key = u.row_key::jsonb, deleted = u.deleted \
-         FROM (SELECT unnest($1::tid[]), unnest($2::text[]), unnest($3::int8[]), unnest($4::text[]), unnest($5::int8[]), \
+         fence = u.fence, fence_row = u.fence_row, row_key = u.row_key::jsonb, deleted = u.deleted, \
+         in_tombstones = s.in_tombstones OR u.deleted FROM (SELECT unnest($1::tid[]), unnest($2::text[]), unnest($3::int8[]), unnest($4::text[]), unnest($5::int8[]), \
          unnest($6::int8[]), unnest($7::text[]), unnest($8::bool[])) \
          AS u (place, state, row_xmin, held, fence, fence_row, row_key, deleted) \
          WHERE s.ctid = u.place",
     )
-    .bind(rows.iter().map(|row| row.place).collect::<Vec<_>>())
+    .bind(rows.iter().map(|row| row.found.place).collect::<Vec<_>>())
     .bind(rows.iter().map(json).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.entry.noted.map(i64::from)).collect::<Vec<_>>())
     .bind(rows.iter().map(held).collect::<Vec<_>>())
@@ -59,10 +60,12 @@ pub(super) async fn write(
     .bind(rows.iter().map(|row| waits(row).1).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.row_key.filter(|_| row.entry.unsettled.is_some())).collect::<Vec<_>>())
     .bind(rows.iter().map(|row| row.entry.is_tombstone).collect::<Vec<_>>())
-    .execute(conn)
+    .execute(&mut *conn)
     .await
     .map_err(|error| DOING.error(error))?;
-    all_written(&written, rows.len(), table)
+    all_written(&written, rows.len(), table)?;
+    let gone = rows.iter().filter(|row| row.entry.is_tombstone && !row.found.in_tombstones);
+    tombstones::list(conn, table, &gone.map(|row| row.key).collect::<Vec<_>>()).await
 }
 
 /// A row that has to be looked at again.

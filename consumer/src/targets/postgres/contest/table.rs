@@ -155,6 +155,14 @@ impl ContestTable {
         statements::delete(&self.table, &self.key_columns())
     }
 
+    /// Deletes rows that are locked, where they are. Parameter: the places.
+    pub(super) fn delete_at(&self) -> String {
+        format!(
+            "DELETE FROM ONLY {} AS t USING (SELECT pg_catalog.unnest($1::tid[])) AS u (place) WHERE t.ctid = u.place",
+            self.table
+        )
+    }
+
     /// `SELECT n, texts`: given rows as arrays of their columns' texts. Parameters: all columns.
     pub(super) fn texts(&self) -> String {
         let value = |(index, (_, column)): (usize, &(usize, StatementColumn))| {

@@ -5,7 +5,7 @@
 //! Nodes say so by the markers that answer fences. Whoever has a tombstone that its own node's markers do not cover asks
 //! for one; so every node does for each delete of another, and then falls silent.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::{Connection, PgConnection};
 use syncline_event::stamp::Seen;
@@ -20,12 +20,26 @@ use crate::targets::{FenceArrival, TargetError};
 
 const DOING: Doing<'static> = Doing::Bookkeeping("forgetting rows that are gone (_syncline.row_stamps)");
 
-/// Tombstones looked at in one transaction, and transactions in one round, of each table.
+/// Tombstones looked at in one transaction, and transactions in one round.
 const MOST: usize = 1_000;
 const MOST_STEPS: usize = 100;
 
-/// Where the next round goes on in tables that one round did not get through, by their names.
-pub(in super::super) type Places = BTreeMap<String, Vec<u8>>;
+/// Behind which tombstone the next round goes on, if one did not get through.
+pub(in super::super) type Place = i64;
+
+/// Notes keys whose rows are gone. They are looked at until they may be forgotten.
+pub(super) async fn list(conn: &mut PgConnection, table: &str, keys: &[&[u8]]) -> Result<(), TargetError> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    sqlx::query("INSERT INTO _syncline.tombstones (table_name, key) SELECT $1, unnest($2::bytea[])")
+        .bind(table)
+        .bind(keys)
+        .execute(conn)
+        .await
+        .map_err(|error| DOING.error(error))?;
+    Ok(())
+}
 
 /// Notes what nodes' markers say.
 pub(super) async fn hear(conn: &mut PgConnection, arrivals: &[FenceArrival]) -> Result<(), TargetError> {
@@ -58,82 +72,127 @@ pub(super) async fn hear(conn: &mut PgConnection, arrivals: &[FenceArrival]) -> 
 pub(in super::super) async fn collect(
     conn: &mut PgConnection,
     node: &NodeSettings,
-    places: &mut Places,
+    place: &mut Place,
 ) -> Result<(), TargetError> {
-    let mut table = String::new();
-    while let Some(next) = next_table(conn, &table).await? {
-        table = next;
-        let markers = Markers::read(conn, node, &table).await?;
-        let mut asks = false;
-        for _ in 0..MOST_STEPS {
-            let place = places.remove(&table).unwrap_or_default();
-            let (last, unmarked) = step(conn, (node, &table), &markers, &place).await?;
-            asks |= unmarked;
-            match last {
-                Some(last) => drop(places.insert(table.clone(), last)),
-                None => break,
-            }
+    let mut round = Round { node, markers: BTreeMap::new(), unmarked: BTreeSet::new() };
+    for _ in 0..MOST_STEPS {
+        *place = round.step(conn, *place).await?.unwrap_or_default();
+        if *place == 0 {
+            break;
         }
-        if asks && !is_asking(conn, &table).await? {
+    }
+    for table in &round.unmarked {
+        if !is_asking(conn, table).await? {
             // Behind a crash in between, its markers clear it away.
             let mut transaction = conn.begin().await.map_err(|error| DOING.error(error))?;
-            fences::send(&mut transaction, &table, &node.topology, (0, 0)).await?;
+            fences::send(&mut transaction, table, &node.topology, (0, 0)).await?;
             transaction.commit().await.map_err(|error| DOING.error(error))?;
         }
     }
     fences::forget(conn).await
 }
 
-/// The next table with tombstones, by name.
-async fn next_table(conn: &mut PgConnection, behind: &str) -> Result<Option<String>, TargetError> {
-    sqlx::query_scalar("SELECT min(table_name) FROM _syncline.row_stamps WHERE deleted AND table_name > $1")
-        .bind(behind)
-        .fetch_one(conn)
-        .await
-        .map_err(|error| DOING.error(error))
+/// A round through the tombstones.
+struct Round<'n> {
+    node: &'n NodeSettings,
+    /// By table.
+    markers: BTreeMap<String, Markers>,
+    /// Tables of which this node's own markers do not cover all tombstones.
+    unmarked: BTreeSet<String>,
 }
 
-/// Looks at some tombstones behind a place. Gives the last one's, unless they were the last of all, and whether this
-/// node's own markers do not cover some.
-async fn step(
-    conn: &mut PgConnection,
-    (node, table): (&NodeSettings, &str),
-    markers: &Markers,
-    place: &[u8],
-) -> Result<(Option<Vec<u8>>, bool), TargetError> {
-    let mut transaction = conn.begin().await.map_err(|error| DOING.error(error))?;
-    let keys: Vec<Vec<u8>> = sqlx::query_scalar(
-        "SELECT key FROM _syncline.row_stamps WHERE table_name = $1 AND deleted AND row_key IS NULL AND key > $2 \
-         ORDER BY key LIMIT $3 FOR UPDATE SKIP LOCKED",
-    )
-    .bind(table)
-    .bind(place)
-    .bind(i64::try_from(MOST).unwrap_or(i64::MAX))
-    .fetch_all(&mut *transaction)
-    .await
-    .map_err(|error| DOING.error(error))?;
-    let keys: Vec<&[u8]> = keys.iter().map(Vec::as_slice).collect();
-    // Read behind the lock: what waits for a key was set aside by whoever had it before.
-    let found = entries::lock(&mut transaction, table, &keys, Keys::Shared, |_| None).await?;
-    let (mut passed, mut unmarked) = (Vec::new(), false);
-    for (key, found) in keys.iter().zip(&found) {
-        let versions = versions(found);
-        if !found.waits && markers.have_passed(&versions) {
-            passed.push(*key);
+impl Round<'_> {
+    /// Looks at some tombstones behind a place. Gives the last one's, unless they were the last of all.
+    async fn step(&mut self, conn: &mut PgConnection, place: Place) -> Result<Option<Place>, TargetError> {
+        let mut transaction = conn.begin().await.map_err(|error| DOING.error(error))?;
+        let listed: Vec<(Place, String, Vec<u8>)> = sqlx::query_as(
+            "SELECT id, table_name, key FROM _syncline.tombstones WHERE id > $1 ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED",
+        )
+        .bind(place)
+        .bind(i64::try_from(MOST).unwrap_or(i64::MAX))
+        .fetch_all(&mut *transaction)
+        .await
+        .map_err(|error| DOING.error(error))?;
+        let mut by_table: BTreeMap<&str, BTreeMap<&[u8], Place>> = BTreeMap::new();
+        for (id, table, key) in &listed {
+            by_table.entry(table).or_default().insert(key, *id);
         }
-        unmarked |= !markers.own_have_passed(&node.name, &versions);
-    }
-    if !passed.is_empty() {
-        sqlx::query("DELETE FROM _syncline.row_stamps WHERE table_name = $1 AND key = ANY ($2::bytea[])")
-            .bind(table)
-            .bind(&passed)
+        let mut done: Vec<Place> = Vec::new();
+        for (table, ids) in by_table {
+            let keys: Vec<&[u8]> = ids.keys().copied().collect();
+            let over = self.look_at(&mut transaction, table, &keys).await?;
+            done.extend(over.iter().filter_map(|key| ids.get(key.as_slice()).copied()));
+        }
+        sqlx::query("DELETE FROM _syncline.tombstones WHERE id = ANY ($1::int8[])")
+            .bind(&done)
             .execute(&mut *transaction)
             .await
             .map_err(|error| DOING.error(error))?;
+        transaction.commit().await.map_err(|error| DOING.error(error))?;
+        Ok(listed.last().filter(|_| listed.len() == MOST).map(|(id, _, _)| *id))
     }
-    let last = keys.last().filter(|_| keys.len() == MOST).map(|key| key.to_vec());
-    transaction.commit().await.map_err(|error| DOING.error(error))?;
-    Ok((last, unmarked))
+
+    /// Forgets the rows among a table's tombstones that may be forgotten. Gives the keys that are tombstones no longer: of
+    /// those, and of rows that have come back.
+    async fn look_at(
+        &mut self,
+        conn: &mut PgConnection,
+        table: &str,
+        keys: &[&[u8]],
+    ) -> Result<Vec<Vec<u8>>, TargetError> {
+        let locked: Vec<(Vec<u8>, bool)> = sqlx::query_as(
+            "SELECT key, deleted FROM _syncline.row_stamps WHERE table_name = $1 AND key = ANY ($2::bytea[]) ORDER BY key \
+             FOR UPDATE SKIP LOCKED",
+        )
+        .bind(table)
+        .bind(keys)
+        .fetch_all(&mut *conn)
+        .await
+        .map_err(|error| DOING.error(error))?;
+        let (gone, back): (Vec<_>, Vec<_>) = locked.into_iter().partition(|(_, deleted)| *deleted);
+        let mut over: Vec<Vec<u8>> = back.into_iter().map(|(key, _)| key).collect();
+        let unlist =
+            "UPDATE _syncline.row_stamps SET in_tombstones = false WHERE table_name = $1 AND key = ANY ($2::bytea[])";
+        write(conn, unlist, table, &over).await?;
+        let passed = self.passed(conn, table, gone.into_iter().map(|(key, _)| key).collect()).await?;
+        let forget = "DELETE FROM _syncline.row_stamps WHERE table_name = $1 AND key = ANY ($2::bytea[])";
+        write(conn, forget, table, &passed).await?;
+        over.extend(passed);
+        Ok(over)
+    }
+
+    /// Those among locked tombstones that all nodes have seen.
+    async fn passed(
+        &mut self,
+        conn: &mut PgConnection,
+        table: &str,
+        gone: Vec<Vec<u8>>,
+    ) -> Result<Vec<Vec<u8>>, TargetError> {
+        if !self.markers.contains_key(table) {
+            self.markers.insert(table.to_owned(), Markers::read(conn, self.node, table).await?);
+        }
+        let markers = &self.markers[table];
+        // Read behind the lock: what waits for a key was set aside by whoever had it before.
+        let keys: Vec<&[u8]> = gone.iter().map(Vec::as_slice).collect();
+        let all = entries::lock(conn, table, &keys, Keys::Shared, |_| None).await?;
+        let is_passed =
+            |found: &Found| !found.waits && found.unsettled.is_none() && markers.have_passed(&versions(found));
+        let is_unmarked =
+            |found: &Found| found.unsettled.is_none() && !markers.own_have_passed(&self.node.name, &versions(found));
+        if all.iter().any(is_unmarked) {
+            self.unmarked.insert(table.to_owned());
+        }
+        Ok(gone.into_iter().zip(&all).filter(|(_, found)| is_passed(found)).map(|(key, _)| key).collect())
+    }
+}
+
+/// Runs a statement over a table's keys.
+async fn write(conn: &mut PgConnection, text: &'static str, table: &str, keys: &[Vec<u8>]) -> Result<(), TargetError> {
+    if !keys.is_empty() {
+        let query = sqlx::query(text).bind(table).bind(keys);
+        query.execute(conn).await.map_err(|error| DOING.error(error))?;
+    }
+    Ok(())
 }
 
 /// The changes that an entry remembers.

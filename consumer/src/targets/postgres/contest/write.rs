@@ -50,18 +50,21 @@ async fn write_rows<'a>(
         let at = |turn: usize| &entrants[decision.turns.start + turn];
         inserts.extend(outcome.inserted().map(|turn| at(turn).row));
         match outcome.write.map(at) {
-            Some(gone) if gone.operation == Operation::Delete => deletes.push(gone.row),
+            Some(gone) if gone.operation == Operation::Delete => {
+                let is_there = decision.found.row.is_some() || outcome.inserted().is_some();
+                deletes.extend(is_there.then_some((gone.row, &decision.found)));
+            }
             Some(came) if !outcome.inserts => updates.push((came.row, &decision.found)),
             _ => {}
         }
         let known = outcome.entry.as_ref().or(decision.found.entry.as_ref());
         if known != decision.found.guessed.as_ref().or(decision.found.entry.as_ref()) {
-            changed.push((&decision.found, known));
+            changed.push((decision.key, &decision.found, known));
         }
     }
     overwrite(conn, &updates).await?;
     insert(conn, &inserts, decided.known).await?;
-    run(conn, &deletes, "deleting from", ContestTable::delete, true).await?;
+    delete(conn, deletes).await?;
     entries::write(conn, name, &changed).await?;
     log::after(conn, table, &mut lines, &node.log).await?;
     Ok(lines.into_iter().map(|(line, _)| line).collect())
@@ -106,7 +109,7 @@ async fn overwrite(conn: &mut PgConnection, updates: &[(RowAt<'_>, &Found)]) -> 
     for same in updates.chunk_by(|(a, _), (b, _)| std::ptr::eq(a.table, b.table)) {
         let table = same[0].0.table;
         let rows: Vec<RowAt<'_>> = same.iter().map(|(row, _)| *row).collect();
-        let places: Option<Vec<Tid>> = same.iter().map(|(_, found)| found.row_place).collect();
+        let places: Option<Vec<Tid>> = same.iter().map(|(_, found)| found.locked_place()).collect();
         let (Some(places), Some(text)) = (places, table.overwrite()) else {
             run(conn, &rows, "writing to", ContestTable::upsert, false).await?;
             continue;
@@ -120,6 +123,22 @@ async fn overwrite(conn: &mut PgConnection, updates: &[(RowAt<'_>, &Found)]) -> 
         entries::all_written(&written, same.len(), &table.name)?;
     }
     Ok(())
+}
+
+/// Deletes rows: by their places those that are there and locked, which costs less; those that were inserted just now by
+/// key.
+async fn delete(conn: &mut PgConnection, mut rows: Vec<(RowAt<'_>, &Found)>) -> Result<(), TargetError> {
+    let placed: Vec<_> = rows.extract_if(.., |(_, found)| found.locked_place().is_some()).collect();
+    for same in placed.chunk_by(|(a, _), (b, _)| std::ptr::eq(a.table, b.table)) {
+        let table = same[0].0.table;
+        let doing = Doing::Writing { table: &table.name, index: None, what: "deleting from" };
+        let places: Vec<Tid> = same.iter().filter_map(|(_, found)| found.locked_place()).collect();
+        let query = sqlx::query(AssertSqlSafe(table.delete_at())).bind(places);
+        let written = query.execute(&mut *conn).await.map_err(|error| doing.error(error))?;
+        entries::all_written(&written, same.len(), &table.name)?;
+    }
+    let rows: Vec<RowAt<'_>> = rows.into_iter().map(|(row, _)| row).collect();
+    run(conn, &rows, "deleting from", ContestTable::delete, true).await.map(drop)
 }
 
 /// The conflicts that were found, with the rows they are about.
@@ -161,11 +180,11 @@ async fn write_columns<'a>(
         match &resolution.write {
             Write::Insert(image) => inserts.push(image),
             Write::Update(image) => updates.push((image, &decision.found)),
-            Write::Delete => deletes.push(decision.row),
+            Write::Delete => deletes.push((decision.row, &decision.found)),
             Write::None => {}
         }
         if let Some(entry) = &resolution.entry {
-            changed.push((&decision.found, entry));
+            changed.push((decision.key, &decision.found, entry));
             again.extend(entry.unsettled.map(|_| decision.row));
         }
         discarded.extend(resolution.discarded.iter().map(|found| (decision.turns.start + found.turn, found)));
@@ -174,15 +193,16 @@ async fn write_columns<'a>(
     let mut all = (0..).map(|row| RowAt { table, rows: &rows, row });
     let inserts: Vec<RowAt<'_>> = all.by_ref().take(inserts.len()).collect();
     let updates: Vec<_> = all.zip(updates.iter().map(|(_, found)| *found)).collect();
-    run(conn, &deletes, "deleting from", ContestTable::delete, true).await?;
+    delete(conn, deletes).await?;
     overwrite(conn, &updates).await?;
     insert(conn, &inserts, decided.known).await?;
     let again = key_texts(conn, &again).await?;
     let again: Vec<String> =
         again.iter().map(|key| serde_json::to_string(key).expect("texts can be written")).collect();
     let mut again = again.iter();
-    let changed = changed.into_iter().map(|(found, entry)| StateRow {
-        place: found.place,
+    let changed = changed.into_iter().map(|(key, found, entry)| StateRow {
+        key,
+        found,
         entry,
         row_key: entry.unsettled.and_then(|_| again.next()).map(String::as_str),
     });
