@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use syncline_runtime::kafka::Admin;
 use syncline_runtime::registry::Registry;
 use syncline_runtime::retry::{Backoff, Classified, ErrorClass};
@@ -61,7 +62,15 @@ const LAST_COMMIT: Duration = Duration::from_secs(2);
 /// # Errors
 ///
 /// What cannot be waited out. With `options.until` also [`ConsumerError::Stopped`], once everything else is applied.
-pub async fn run(config: ConsumerConfig, options: RunOptions, shutdown: Shutdown) -> Result<(), ConsumerError> {
+pub fn run(
+    config: ConsumerConfig,
+    options: RunOptions,
+    shutdown: Shutdown,
+) -> BoxFuture<'static, Result<(), ConsumerError>> {
+    Box::pin(consume(config, options, shutdown))
+}
+
+async fn consume(config: ConsumerConfig, options: RunOptions, shutdown: Shutdown) -> Result<(), ConsumerError> {
     let target = open_target(&config);
     carries(target.guarantees(), config.node.as_ref().map(|node| node.name.as_str()))?;
     prepare(target.as_ref(), &shutdown).await?;

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use sqlx::PgConnection;
 use syncline_runtime::retry::{Backoff, ErrorClass};
 use syncline_runtime::shutdown::Shutdown;
@@ -54,7 +55,15 @@ pub struct RunOptions {
 ///
 /// What a person has to mend, with the remedy in its text. Outages of a server that was there at the start are waited
 /// out; what does not work at the start is reported at once.
-pub async fn run(config: ProducerConfig, options: RunOptions, shutdown: Shutdown) -> Result<(), ProducerError> {
+pub fn run(
+    config: ProducerConfig,
+    options: RunOptions,
+    shutdown: Shutdown,
+) -> BoxFuture<'static, Result<(), ProducerError>> {
+    Box::pin(produce(config, options, shutdown))
+}
+
+async fn produce(config: ProducerConfig, options: RunOptions, shutdown: Shutdown) -> Result<(), ProducerError> {
     let config = Arc::new(config);
     let mut backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(30));
     let mut has_lived = false;

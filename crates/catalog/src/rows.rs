@@ -3,8 +3,8 @@
 
 use std::cmp::Ordering;
 
-use futures_util::TryStreamExt as _;
 use futures_util::stream::BoxStream;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use syncline_event::table::{Column, ColumnType, TableDefinition};
@@ -91,24 +91,24 @@ impl View {
     pub fn rows(&mut self, table: &TableDefinition, columns: &[usize]) -> Result<KeyedRows<'_>, RowsError> {
         let statement = sqlx::query(AssertSqlSafe(select(table, columns)?)).persistent(false);
         let is_integer = table.key.iter().map(|column| is_integer(&table.columns[*column].column_type));
-        Ok(KeyedRows {
-            table: table.qualified_name(),
-            is_integer: is_integer.collect(),
-            width: columns.len(),
-            rows: statement.fetch(&mut self.connection),
-            last: None,
-        })
+        let form = Form { is_integer: is_integer.collect(), width: columns.len() };
+        let name = table.qualified_name();
+        let mut last: Option<Vec<KeyValue>> = None;
+        let rows = statement.fetch(&mut self.connection).map(move |row| {
+            let read = |source| RowsError::Read { table: name.clone(), source };
+            let row = row.and_then(|row| form.keyed(&row)).map_err(read)?;
+            if last.as_ref().is_some_and(|last| row.key.cmp(last) != Ordering::Greater) {
+                return Err(RowsError::Order { table: name.clone() });
+            }
+            last = Some(row.key.clone());
+            Ok(row)
+        });
+        Ok(KeyedRows(Box::pin(rows)))
     }
 }
 
 /// Rows on their way. One at a time is held here; the server waits with the others.
-pub struct KeyedRows<'v> {
-    table: String,
-    is_integer: Vec<bool>,
-    width: usize,
-    rows: BoxStream<'v, Result<PgRow, sqlx::Error>>,
-    last: Option<Vec<KeyValue>>,
-}
+pub struct KeyedRows<'v>(BoxStream<'v, Result<KeyedRow, RowsError>>);
 
 impl KeyedRows<'_> {
     /// The next row. Cancel-safe.
@@ -117,17 +117,19 @@ impl KeyedRows<'_> {
     ///
     /// The server gives no more, or not in order.
     pub async fn next(&mut self) -> Result<Option<KeyedRow>, RowsError> {
-        let row = self.rows.try_next().await;
-        let row = row.and_then(|row| row.map(|row| self.keyed(&row)).transpose());
-        let row = row.map_err(|source| RowsError::Read { table: self.table.clone(), source })?;
-        let Some(row) = row else { return Ok(None) };
-        if self.last.as_ref().is_some_and(|last| row.key.cmp(last) != Ordering::Greater) {
-            return Err(RowsError::Order { table: self.table.clone() });
-        }
-        self.last = Some(row.key.clone());
-        Ok(Some(row))
+        self.0.try_next().await
     }
+}
 
+/// How a row comes.
+struct Form {
+    /// Of each column of the key.
+    is_integer: Vec<bool>,
+    /// How many columns come before the key.
+    width: usize,
+}
+
+impl Form {
     fn keyed(&self, row: &PgRow) -> Result<KeyedRow, sqlx::Error> {
         let value = |(place, is_integer): (usize, &bool)| {
             let place = self.width + place;

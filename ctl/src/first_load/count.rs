@@ -1,6 +1,8 @@
 //! What becomes of a table's rows when nodes that have rows already are joined, key by key. The table's rule decides as
 //! it will decide when the rows meet.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 use syncline_catalog::rows::KeyedRow;
 use syncline_event::stamp::{Seen, Stamp};
@@ -66,6 +68,9 @@ pub(super) struct ColumnCount {
 /// A key as people see it: values by column, as texts.
 pub(super) type Key = Map<String, Value>;
 
+/// A column of the key: its name, its place among the values, whether it may be shown.
+type KeyColumn = (String, usize, bool);
+
 /// Compares the rows of one table.
 #[derive(Debug)]
 pub(super) struct Comparison {
@@ -78,8 +83,7 @@ pub(super) struct Comparison {
     versions: Vec<Version>,
     /// The nodes, highest priority first.
     by_priority: Vec<usize>,
-    /// The key's columns: names, places among the values, whether they may be shown.
-    key: Vec<(String, usize, bool)>,
+    key: Vec<KeyColumn>,
     pub(super) count: Count,
 }
 
@@ -152,7 +156,6 @@ impl Comparison {
         let present: Vec<(usize, &Image)> =
             rows.iter().enumerate().filter_map(|(node, row)| Some((node, row.as_ref()?))).collect();
         let Some((first, image)) = present.first().copied() else { return };
-        let key = self.key(image);
         self.count.keys += 1;
         for (node, _) in &present {
             self.count.nodes[*node].rows += 1;
@@ -160,11 +163,11 @@ impl Comparison {
         let differs = present.iter().any(|(_, other)| *other != image);
         if differs {
             self.count.differ += 1;
-            note(&mut self.count.differing, &key);
+            note(&mut self.count.differing, &self.key, image);
         } else if present.len() == 1 {
             let alone = &mut self.count.nodes[first];
             alone.only += 1;
-            note(&mut alone.only_here, &key);
+            note(&mut alone.only_here, &self.key, image);
         }
         if !differs && present.len() == rows.len() {
             self.count.equal += 1;
@@ -177,22 +180,22 @@ impl Comparison {
                     if differs {
                         self.decided(&present, winner, &row);
                     }
-                    row
+                    Cow::Owned(row)
                 }
                 Err(error) => {
                     self.count.failed += 1;
-                    note(&mut self.count.failing, &key);
+                    note(&mut self.count.failing, &self.key, image);
                     self.count.failure.get_or_insert(error);
                     return;
                 }
             }
         } else {
-            image.clone()
+            Cow::Borrowed(image)
         };
         for (node, row) in rows.iter().enumerate() {
             match row {
                 None => self.count.nodes[node].inserted += 1,
-                Some(row) if *row != result => self.count.nodes[node].overwritten += 1,
+                Some(row) if *row != *result => self.count.nodes[node].overwritten += 1,
                 Some(_) => {}
             }
         }
@@ -234,20 +237,18 @@ impl Comparison {
             }
         }
     }
-
-    fn key(&self, image: &Image) -> Key {
-        let value = |(name, place, is_shown): &(String, usize, bool)| {
-            let value = image[*place].clone().filter(|_| *is_shown).unwrap_or_else(|| "***".to_owned());
-            (name.clone(), Value::String(value))
-        };
-        self.key.iter().map(value).collect()
-    }
 }
 
-fn note(examples: &mut Vec<Key>, key: &Key) {
-    if examples.len() < EXAMPLES {
-        examples.push(key.clone());
+/// Keeps a row's key as an example while there are few.
+fn note(examples: &mut Vec<Key>, key: &[KeyColumn], image: &Image) {
+    if examples.len() == EXAMPLES {
+        return;
     }
+    let value = |(name, place, is_shown): &KeyColumn| {
+        let value = image[*place].clone().filter(|_| *is_shown).unwrap_or_else(|| "***".to_owned());
+        (name.clone(), Value::String(value))
+    };
+    examples.push(key.iter().map(value).collect());
 }
 
 #[cfg(test)]
