@@ -1,6 +1,6 @@
 # One line a recipe; what needs more is a script in dev/.
 .DEFAULT_GOAL := help
-.PHONY: help build demo demo-short demo-mapped demo-bidirectional demo-hub-and-spoke test lint check stack-up stack-down stack-status bench-smoke bench-mapping clean
+.PHONY: help build demo demo-short demo-mapped demo-bidirectional demo-hub-and-spoke test lint check stack-up stack-down stack-status bench-smoke bench-node bench-mapping clean
 
 help: ## What there is to make
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 22
@@ -41,7 +41,10 @@ stack-status: ## What runs where
 	dev/stack status
 
 bench-smoke: ## Rates beside their bounds, in a few minutes
-	dev/bench-smoke
+	dev/bench syncline-bench
+
+bench-node: ## What a node takes beside a one-way target
+	dev/bench bench-node
 
 bench-mapping: ## What a mapping costs an event
 	cargo run --release --locked --package syncline-bench --bin bench-mapping

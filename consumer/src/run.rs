@@ -57,7 +57,8 @@ const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(60);
 /// How long the poll thread may take to commit the last offsets, and then to leave the group.
 const LAST_COMMIT: Duration = Duration::from_secs(2);
 
-/// Runs a consumer until the shutdown, or until `options.until`.
+/// Runs a consumer until the shutdown, or until `options.until`. Boxed, so that its code is generated here and not in each
+/// program that awaits it.
 ///
 /// # Errors
 ///

@@ -49,7 +49,7 @@ pub struct RunOptions {
 }
 
 /// Captures, publishes and confirms until the shutdown, an error that only a person can mend, or, if asked, until
-/// caught up.
+/// caught up. Boxed, so that its code is generated here and not in each program that awaits it.
 ///
 /// # Errors
 ///

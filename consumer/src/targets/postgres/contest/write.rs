@@ -51,6 +51,7 @@ async fn write_rows<'a>(
         inserts.extend(outcome.inserted().map(|turn| at(turn).row));
         match outcome.write.map(at) {
             Some(gone) if gone.operation == Operation::Delete => {
+                // One that has come since it was looked for is a later write of this node.
                 let is_there = decision.found.row.is_some() || outcome.inserted().is_some();
                 deletes.extend(is_there.then_some((gone.row, &decision.found)));
             }
