@@ -261,7 +261,8 @@ fn said(event: &Value) -> Option<Said> {
     let source = event.get("source")?;
     let sequence: Option<Vec<Option<String>>> =
         source.get("sequence").and_then(Value::as_str).and_then(|text| serde_json::from_str(text).ok());
-    let behind = sequence.and_then(|sequence| sequence.into_iter().next()?)?.parse().ok();
+    // None is there in the first transaction behind a snapshot.
+    let behind = sequence.and_then(|sequence| sequence.into_iter().next()?).and_then(|behind| behind.parse().ok());
     Some(Said {
         operation: event.get("op")?.as_str()?.to_owned(),
         snapshot: source.get("snapshot").and_then(Value::as_str).unwrap_or("false").to_owned(),
@@ -298,5 +299,26 @@ fn plain(value: &Avro) -> Value {
         Avro::Int(number) => (*number).into(),
         Avro::Boolean(truth) => (*truth).into(),
         _ => Value::Null,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_first_transaction_has_none_before_it() {
+        let event = |sequence: Value| json!({"op": "u", "source": {"snapshot": "false", "sequence": sequence, "txId": 7, "lsn": 9}});
+        let behind = |sequence| said(&event(sequence)).unwrap().behind;
+        assert_eq!(behind(json!("[\"5\",\"9\"]")), 5);
+        assert_eq!(behind(json!("[null,\"9\"]")), 0);
+        assert_eq!(behind(Value::Null), 0);
+    }
+
+    #[test]
+    fn a_row_without_an_envelope_says_nothing() {
+        assert_eq!(said(&json!({"id": 1, "v": "x"})), None);
     }
 }
