@@ -94,3 +94,21 @@ async fn a_key_that_comes_and_goes_is_among_the_tombstones_once_and_not_while_it
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn rows_that_were_gone_before_there_were_tombstones_are_forgotten_too() -> Result<()> {
+    let mut node = Node::new("tombstones_before").await?;
+    node.take(&[change("b", 10, Insert, (1, "x")), change("b", 20, Delete, (1, "x"))], &[]).await?;
+    let before = "ALTER TABLE _syncline.row_stamps DROP COLUMN in_tombstones; DROP TABLE _syncline.tombstones; \
+                  CREATE INDEX row_stamps_deleted ON _syncline.row_stamps (table_name, key) WHERE deleted";
+    node.site.execute(before).await?;
+    for _ in 0..2 {
+        node.target.prepare().await?;
+        assert_eq!(node.count("tombstones").await?, "1");
+    }
+    node.mark("a", 100, 100).await?;
+    node.mark("b", 100, 100).await?;
+    assert_eq!(node.kept().await?.0, "0");
+    assert_eq!(node.count("tombstones").await?, "0");
+    node.remove().await
+}

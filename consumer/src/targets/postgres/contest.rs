@@ -33,7 +33,7 @@ use syncline_runtime::retry::ErrorClass;
 pub(super) use self::decide::Keys;
 pub(super) use self::settle::{Round, insist, settle};
 pub(in crate::targets::postgres) use self::table::ContestTable;
-pub(super) use self::tombstones::{Place as Tombstone, collect};
+pub(super) use self::tombstones::{TombstoneId, collect};
 pub(super) use self::waiting::of_group as waiting;
 
 use self::decide::{Decided, Entrant, decide};

@@ -60,7 +60,7 @@ pub struct PostgresTarget {
     sink: Arc<SinkSettings>,
     node: Option<Arc<NodeSettings>>,
     /// How far a round through the tombstones came.
-    tombstones: Arc<Mutex<contest::Tombstone>>,
+    tombstones: Arc<Mutex<contest::TombstoneId>>,
 }
 
 #[derive(Debug)]

@@ -54,6 +54,15 @@ CREATE TABLE IF NOT EXISTS _syncline.tombstones (
   table_name text NOT NULL,
   key bytea NOT NULL
 );
+DO $$ BEGIN
+  -- Before there were tombstones an index led to rows that are gone.
+  IF pg_catalog.to_regclass('_syncline.row_stamps_deleted') IS NOT NULL THEN
+    ALTER TABLE _syncline.row_stamps ADD COLUMN IF NOT EXISTS in_tombstones boolean NOT NULL DEFAULT false;
+    INSERT INTO _syncline.tombstones (table_name, key) SELECT table_name, key FROM _syncline.row_stamps WHERE deleted;
+    UPDATE _syncline.row_stamps SET in_tombstones = true WHERE deleted;
+    DROP INDEX _syncline.row_stamps_deleted;
+  END IF;
+END $$;
 CREATE TABLE IF NOT EXISTS _syncline.waiting (
   consumer_group text NOT NULL,
   cluster_id text NOT NULL,

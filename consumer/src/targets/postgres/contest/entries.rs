@@ -113,7 +113,8 @@ async fn select(
 ) -> Result<(), TargetError> {
     let rows = sqlx::query(
         "SELECT s.ctid AS place, s.key, s.clock_us, s.counter, s.origin, s.topic_partition, s.record_offset, \
-         s.seen, s.deleted, s.row_xmin, s.state::text AS state, s.held::text AS held, s.row_key IS NOT NULL AS unsettled, s.fence, s.fence_row, s.in_tombstones, \
+         s.seen, s.deleted, s.row_xmin, s.state::text AS state, s.held::text AS held, \
+         s.row_key IS NOT NULL AS unsettled, s.fence, s.fence_row, s.in_tombstones, \
          EXISTS (SELECT FROM _syncline.waiting w WHERE w.table_name = s.table_name AND w.key = s.key) AS waits \
          FROM _syncline.row_stamps s WHERE s.table_name = $1 AND s.key = ANY ($2::bytea[]) ORDER BY s.key FOR UPDATE OF s",
     )
@@ -197,8 +198,9 @@ pub(super) async fn write(
     let query = sqlx::query(
         "UPDATE _syncline.row_stamps AS s SET clock_us = u.clock_us, counter = u.counter, origin = u.origin, \
          topic_partition = u.topic_partition, record_offset = u.record_offset, seen = u.seen, deleted = u.deleted, \
-         row_xmin = u.row_xmin, in_tombstones = s.in_tombstones OR u.deleted FROM (SELECT unnest($1::tid[]), unnest($2::int8[]), unnest($3::int8[]), unnest($4::text[]), \
-         unnest($5::int8[]), unnest($6::int8[]), unnest($7::text[]), unnest($8::bool[]), unnest($9::int8[])) \
+         row_xmin = u.row_xmin, in_tombstones = s.in_tombstones OR u.deleted \
+         FROM (SELECT unnest($1::tid[]), unnest($2::int8[]), unnest($3::int8[]), unnest($4::text[]), unnest($5::int8[]), \
+         unnest($6::int8[]), unnest($7::text[]), unnest($8::bool[]), unnest($9::int8[])) \
          AS u (place, clock_us, counter, origin, topic_partition, record_offset, seen, deleted, row_xmin) \
          WHERE s.ctid = u.place",
     );

@@ -24,8 +24,8 @@ const DOING: Doing<'static> = Doing::Bookkeeping("forgetting rows that are gone 
 const MOST: usize = 1_000;
 const MOST_STEPS: usize = 100;
 
-/// Behind which tombstone the next round goes on, if one did not get through.
-pub(in super::super) type Place = i64;
+/// A tombstone's number: later ones have higher numbers.
+pub(in super::super) type TombstoneId = i64;
 
 /// Notes keys whose rows are gone. They are looked at until they may be forgotten.
 pub(super) async fn list(conn: &mut PgConnection, table: &str, keys: &[&[u8]]) -> Result<(), TargetError> {
@@ -68,11 +68,12 @@ pub(super) async fn hear(conn: &mut PgConnection, arrivals: &[FenceArrival]) -> 
     Ok(())
 }
 
-/// Takes tombstones away that are not needed any longer, and asks for markers where there are others.
+/// Takes tombstones away that are not needed any longer, and asks for markers where there are others. `place` is the one
+/// behind which the next round goes on, if this one does not get through.
 pub(in super::super) async fn collect(
     conn: &mut PgConnection,
     node: &NodeSettings,
-    place: &mut Place,
+    place: &mut TombstoneId,
 ) -> Result<(), TargetError> {
     let mut round = Round { node, markers: BTreeMap::new(), unmarked: BTreeSet::new() };
     for _ in 0..MOST_STEPS {
@@ -103,9 +104,9 @@ struct Round<'n> {
 
 impl Round<'_> {
     /// Looks at some tombstones behind a place. Gives the last one's, unless they were the last of all.
-    async fn step(&mut self, conn: &mut PgConnection, place: Place) -> Result<Option<Place>, TargetError> {
+    async fn step(&mut self, conn: &mut PgConnection, place: TombstoneId) -> Result<Option<TombstoneId>, TargetError> {
         let mut transaction = conn.begin().await.map_err(|error| DOING.error(error))?;
-        let listed: Vec<(Place, String, Vec<u8>)> = sqlx::query_as(
+        let listed: Vec<(TombstoneId, String, Vec<u8>)> = sqlx::query_as(
             "SELECT id, table_name, key FROM _syncline.tombstones WHERE id > $1 ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED",
         )
         .bind(place)
@@ -113,11 +114,11 @@ impl Round<'_> {
         .fetch_all(&mut *transaction)
         .await
         .map_err(|error| DOING.error(error))?;
-        let mut by_table: BTreeMap<&str, BTreeMap<&[u8], Place>> = BTreeMap::new();
+        let mut by_table: BTreeMap<&str, BTreeMap<&[u8], TombstoneId>> = BTreeMap::new();
         for (id, table, key) in &listed {
             by_table.entry(table).or_default().insert(key, *id);
         }
-        let mut done: Vec<Place> = Vec::new();
+        let mut done: Vec<TombstoneId> = Vec::new();
         for (table, ids) in by_table {
             let keys: Vec<&[u8]> = ids.keys().copied().collect();
             let over = self.look_at(&mut transaction, table, &keys).await?;
